@@ -1,0 +1,10 @@
+// Package logging builds the one logger of a process.
+//
+// Lines carry the keys of etcd's own log (level, ts, caller, msg, error), so
+// that whatever reads etcd's log reads conclave's. JSON is one object per
+// line; console is the same content separated by tabs. Everybody else is
+// handed a zerolog.Logger and never builds one.
+//
+// The package must not know what is logged or by whom. It owns no goroutine:
+// a line is written by the goroutine that logs it.
+package logging
