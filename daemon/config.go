@@ -1,0 +1,168 @@
+package daemon
+
+import (
+	"math"
+	"time"
+)
+
+// DefaultClusterSecretFile is used as Config.ClusterSecretFile by the command
+// line when the file exists and no other TLS settings are given. Config itself
+// never looks for it.
+const DefaultClusterSecretFile = "/etc/conclave/cluster.secret"
+
+// The values of Config.InitialClusterState.
+const (
+	ClusterStateNew      = "new"
+	ClusterStateExisting = "existing"
+)
+
+// defaultName names a member that was given no name; its data directory is
+// default.conclave even when SRV records name the member otherwise, because
+// the directory must be known before anything is looked up.
+const defaultName = "default"
+
+// Config is what one process needs to run. Start from NewConfig, whose numbers
+// are etcd's defaults. Names, directories and URL lists that were not given
+// are left empty; Validate checks the values as given, WithDefaults then fills
+// in what does not depend on discovery.
+type Config struct {
+	// Name is this member's name. Empty: not given.
+	Name string
+	// DataDir holds all state of the member; WalDir, if set, its log.
+	DataDir, WalDir string
+
+	// URLs to listen on. Hosts are IP addresses or localhost.
+	ListenPeerURLs, ListenClientURLs, ListenMetricsURLs URLs
+	// URLs told to others. Empty: not given. With DiscoverySRV they stay
+	// empty after WithDefaults and come from this host's own record.
+	AdvertisePeerURLs, AdvertiseClientURLs URLs
+
+	// InitialCluster is name=URL[,name=URL...], the static peer list.
+	InitialCluster      string
+	InitialClusterState string
+	InitialClusterToken string
+
+	// DiscoverySRV is the domain whose SRV records list the peers;
+	// DiscoverySRVName is the optional suffix of the service name;
+	// DiscoverySRVServer is the host:port of the DNS server to ask instead of
+	// the system's.
+	DiscoverySRV, DiscoverySRVName, DiscoverySRVServer string
+	// DiscoveryTimeout bounds the search for peers. Above zero.
+	DiscoveryTimeout time.Duration
+
+	// ClusterSecretFile turns on conclave's own CA. Empty: no secret.
+	ClusterSecretFile string
+	// ClientTLS and PeerTLS are certificates of one's own for the client and
+	// the peer port.
+	ClientTLS, PeerTLS TLSFiles
+	// CipherSuites names the TLS 1.2 suites offered; empty leaves them to Go.
+	CipherSuites []string
+	// TLSMinVersion and TLSMaxVersion are "", "TLS1.2" or "TLS1.3".
+	TLSMinVersion, TLSMaxVersion string
+
+	// HeartbeatInterval and ElectionTimeout time the consensus; the second is
+	// at least five times the first and at most 50 s.
+	HeartbeatInterval, ElectionTimeout time.Duration
+	// PreVote has a member ask whether it could win before it disturbs a term.
+	PreVote bool
+	// StrictReconfigCheck refuses membership changes that would lose quorum.
+	StrictReconfigCheck bool
+	// SnapshotCount is the number of log entries between snapshots; 0 is the
+	// default. SnapshotCatchUpEntries is how many are kept for slow followers.
+	SnapshotCount, SnapshotCatchUpEntries uint64
+
+	// MaxRequestBytes bounds one client request, MaxTxnOps the operations of
+	// one transaction, MaxConcurrentStreams the streams of one connection.
+	MaxRequestBytes, MaxTxnOps uint
+	MaxConcurrentStreams       uint32
+	// QuotaBackendBytes bounds the state file; 0 is the default of 2 GiB,
+	// below 0 is no limit.
+	QuotaBackendBytes int64
+
+	// KeepAliveMinTime is the shortest interval at which a client may ping;
+	// the server pings an idle connection after KeepAliveInterval and closes
+	// it after KeepAliveTimeout without an answer (0: no pings).
+	KeepAliveMinTime, KeepAliveInterval, KeepAliveTimeout time.Duration
+
+	// EnablePprof serves /debug/pprof/ on the client URLs.
+	EnablePprof bool
+
+	// LogLevel is debug, info, warn, error, panic or fatal; LogFormat json or
+	// console; LogOutputs are default, stderr, stdout or file names.
+	LogLevel, LogFormat string
+	LogOutputs          []string
+}
+
+// NewConfig returns the defaults. They are etcd's, except for DiscoveryTimeout,
+// which etcd has not.
+func NewConfig() Config {
+	return Config{
+		InitialClusterState:    ClusterStateNew,
+		InitialClusterToken:    "etcd-cluster",
+		DiscoveryTimeout:       5 * time.Minute,
+		TLSMinVersion:          "TLS1.2",
+		HeartbeatInterval:      100 * time.Millisecond,
+		ElectionTimeout:        time.Second,
+		PreVote:                true,
+		StrictReconfigCheck:    true,
+		SnapshotCount:          10000,
+		SnapshotCatchUpEntries: 5000,
+		MaxRequestBytes:        1536 * 1024,
+		MaxTxnOps:              128,
+		MaxConcurrentStreams:   math.MaxUint32,
+		KeepAliveMinTime:       5 * time.Second,
+		KeepAliveInterval:      2 * time.Hour,
+		KeepAliveTimeout:       20 * time.Second,
+		LogLevel:               "info",
+		LogFormat:              "json",
+		LogOutputs:             []string{"default"},
+	}
+}
+
+// RequestTimeout bounds a client request from its proposal to its answer:
+// etcd's 5 s for the disk and two elections that may come between.
+func (c Config) RequestTimeout() time.Duration {
+	return 5*time.Second + 2*c.ElectionTimeout
+}
+
+// WithDefaults returns c with the values that were not given filled in. With
+// DiscoverySRV the name and the URLs stay as given: what is missing comes from
+// the record that describes this host. The data directory is always named.
+func (c Config) WithDefaults() Config {
+	if c.DataDir == "" {
+		c.DataDir = orDefault(c.Name, defaultName) + ".conclave"
+	}
+	if c.SnapshotCount == 0 {
+		c.SnapshotCount = NewConfig().SnapshotCount
+	}
+	if c.QuotaBackendBytes == 0 {
+		c.QuotaBackendBytes = 2 << 30
+	}
+	if c.DiscoverySRV != "" {
+		return c
+	}
+	c.Name = orDefault(c.Name, defaultName)
+	if len(c.ListenPeerURLs) == 0 {
+		c.ListenPeerURLs = localhostURLs(c.PeerTLS.scheme(c.ClusterSecretFile), "2380")
+	}
+	if len(c.ListenClientURLs) == 0 {
+		c.ListenClientURLs = localhostURLs(c.ClientTLS.scheme(c.ClusterSecretFile), "2379")
+	}
+	if len(c.AdvertisePeerURLs) == 0 {
+		c.AdvertisePeerURLs = c.ListenPeerURLs.advertised()
+	}
+	if len(c.AdvertiseClientURLs) == 0 {
+		c.AdvertiseClientURLs = c.ListenClientURLs.advertised()
+	}
+	if c.InitialCluster == "" {
+		c.InitialCluster = c.AdvertisePeerURLs.assigned(c.Name)
+	}
+	return c
+}
+
+func orDefault(s, fallback string) string {
+	if s == "" {
+		return fallback
+	}
+	return s
+}
