@@ -1,0 +1,46 @@
+package api
+
+import (
+	"context"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// Backend is the member behind the door. All methods may be called from any
+// number of goroutines at once. Requests arrive with their shape checked
+// (validate.go) and belong to the Backend afterwards; responses are complete,
+// header included, and belong to the caller. An error is one of the sentinels
+// of the table in errors.go (possibly wrapped), a context error, or a gRPC
+// status; anything else reaches the client as code Unknown with its own text.
+//
+// Every method that takes a context returns soon after the context is done,
+// and bounds its own waiting (5 s plus two election timeouts) when the context
+// has no deadline.
+type Backend interface {
+	// Range reads keys; linearizable unless the request says serializable.
+	Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error)
+	// Put, DeleteRange and Txn return after the change is agreed and visible
+	// on this member. A Txn that only reads is not proposed.
+	Put(ctx context.Context, r *pb.PutRequest) (*pb.PutResponse, error)
+	DeleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (*pb.DeleteRangeResponse, error)
+	Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error)
+	// Compact makes revisions below the request's unreadable.
+	Compact(ctx context.Context, r *pb.CompactionRequest) (*pb.CompactionResponse, error)
+
+	// Status describes this member from its own knowledge, without quorum:
+	// every field of the response, errors (no leader, alarms) included.
+	Status(ctx context.Context) (*pb.StatusResponse, error)
+	// MemberList lists the members, sorted by id; linearizable waits for a
+	// confirmed read, otherwise the member's own table is enough. The header
+	// carries no revision.
+	MemberList(ctx context.Context, linearizable bool) (*pb.MemberListResponse, error)
+	// Alarms lists all alarms from this member's own state, without quorum.
+	Alarms(ctx context.Context) (*pb.AlarmResponse, error)
+
+	// Leader is the id of the leader this member knows, 0 for none. It does
+	// not block; it is called once per request that carries `hasleader`.
+	Leader() uint64
+	// ClusterVersion is the agreed cluster version ("3.7.0"), "not_decided"
+	// until known. It does not block.
+	ClusterVersion() string
+}

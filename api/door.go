@@ -1,0 +1,188 @@
+package api
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+)
+
+// preface opens every HTTP/2 connection without TLS (RFC 9113, section 3.4).
+const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+// tlsHandshakeRecord is the first byte of every TLS connection.
+const tlsHandshakeRecord = 0x16
+
+var (
+	errTLSToPlain   = errors.New("client speaks TLS, this listener does not (its URL is http)")
+	errNotHTTP2     = errors.New("client speaks HTTP/1, this listener serves gRPC only")
+	errNoTLSSupport = errors.New("listener has an https URL, but no certificate is configured")
+)
+
+// door takes the connections of one socket, ends TLS, and gives each to the
+// server for what it speaks. A connection has one handshake timeout to show
+// that; until then it holds one of a bounded number of slots, and while none
+// is free further clients wait in the kernel's queue.
+type door struct {
+	socket  *socket
+	tls     *tls.Config // nil when the socket has no https URL
+	grpc    *handover   // nil when the socket does not serve gRPC
+	http    *handover   // nil when the socket serves gRPC only
+	timeout time.Duration
+	slots   chan struct{}
+	log     zerolog.Logger
+
+	received, sent prometheus.Counter // bytes of gRPC connections
+
+	mu      sync.Mutex
+	pending map[*conn]struct{} // not yet handed over; nil after close
+	wg      sync.WaitGroup     // one per pending connection
+}
+
+// run accepts until the socket is closed, then waits for pending connections,
+// which close has ended.
+func (d *door) run(ctx context.Context) {
+	defer d.wg.Wait()
+	for backoff := time.Duration(0); ; {
+		select {
+		case d.slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		raw, err := d.socket.Accept()
+		if err == nil {
+			backoff = 0
+			d.take(&conn{Conn: raw})
+			continue
+		}
+		<-d.slots
+		if errors.Is(err, net.ErrClosed) || ctx.Err() != nil {
+			return
+		}
+		// Out of file descriptors, or the client was gone already: the socket
+		// is still good, so wait a little and go on.
+		backoff = min(max(2*backoff, 5*time.Millisecond), time.Second)
+		d.log.Warn().Err(err).Str("address", d.socket.Addr().String()).Msg("cannot accept a client connection, trying again")
+		select {
+		case <-time.After(backoff):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// take looks at c on a goroutine of its own.
+func (d *door) take(c *conn) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.pending == nil {
+		_ = c.Close()
+		<-d.slots
+		return
+	}
+	d.pending[c] = struct{}{}
+	d.wg.Go(func() {
+		to, ready, err := d.greet(c)
+		d.mu.Lock()
+		delete(d.pending, c)
+		d.mu.Unlock()
+		<-d.slots
+		if err != nil {
+			_ = c.Close()
+			d.reject(c, err)
+			return
+		}
+		to.give(ready)
+	})
+}
+
+// close ends the socket and all pending connections.
+func (d *door) close() {
+	_ = d.socket.Close()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for c := range d.pending {
+		_ = c.Conn.Close()
+	}
+	d.pending = nil
+}
+
+// greet finds out what c speaks: the server to give it to, and the connection
+// to give, with TLS done.
+func (d *door) greet(c *conn) (*handover, net.Conn, error) {
+	if err := c.SetDeadline(time.Now().Add(d.timeout)); err != nil {
+		return nil, nil, err
+	}
+	to, ready, err := d.route(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	if to == d.grpc {
+		c.received, c.sent = d.received, d.sent
+	}
+	return to, ready, c.SetDeadline(time.Time{})
+}
+
+func (d *door) route(c *conn) (*handover, net.Conn, error) {
+	if !d.socket.plain {
+		return d.secure(c)
+	}
+	first, err := c.peek(len(preface), notPreface)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case first[0] == tlsHandshakeRecord && d.socket.tls:
+		return d.secure(c)
+	case first[0] == tlsHandshakeRecord:
+		return nil, nil, errTLSToPlain
+	case d.grpc != nil && string(first) == preface:
+		return d.grpc, c, nil
+	case d.http == nil:
+		return nil, nil, errNotHTTP2
+	}
+	return d.http, c, nil
+}
+
+// notPreface tells that the bytes cannot become the HTTP/2 preface any more.
+func notPreface(seen []byte) bool { return string(seen) != preface[:len(seen)] }
+
+// secure does the TLS handshake. Who offers only h2 is a gRPC library and goes
+// to grpc's own server; any other client goes to the HTTP server, which passes
+// a gRPC request on (slower) should one come.
+func (d *door) secure(c *conn) (*handover, net.Conn, error) {
+	if d.tls == nil {
+		return nil, nil, errNoTLSSupport
+	}
+	t := tls.Server(c, d.tls)
+	if err := t.Handshake(); err != nil {
+		return nil, nil, err
+	}
+	state := t.ConnectionState()
+	if len(state.PeerCertificates) > 0 {
+		c.endAt(state.PeerCertificates[0].NotAfter)
+	}
+	if d.http == nil || (d.grpc != nil && speaksGRPC(c.protocols)) {
+		return d.grpc, t, nil
+	}
+	return d.http, t, nil
+}
+
+// reject tells about a connection turned away. Those that said nothing (port
+// checks, idle clients) are not worth a warning.
+func (d *door) reject(c *conn, err error) {
+	level := zerolog.WarnLevel
+	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
+		level = zerolog.DebugLevel
+	}
+	d.log.WithLevel(level).
+		Str("remote-addr", c.RemoteAddr().String()).
+		Str("server-name", c.serverName).
+		Err(err).
+		Msg("rejected connection on client endpoint")
+}

@@ -1,0 +1,60 @@
+package api
+
+import (
+	"context"
+	"errors"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/conclave-kv/conclave/member"
+)
+
+// errTooManyRequests travels as code Unknown: etcd's server never made a gRPC
+// status of it, and clients know errors by their text alone.
+var errTooManyRequests = status.Error(codes.Unknown, "etcdserver: too many requests")
+
+// errClientAPIVersion refuses a `client-api-version` that is not UTF-8.
+var errClientAPIVersion = rpctypes.ErrGRPCInvalidClientAPIVersion
+
+// errorTable is the only translation from conclave's errors to the gRPC errors
+// etcd publishes. Clients classify by exact text and retry by code, so both
+// are contract. A test fails when an exported error of kv or member has no row.
+var errorTable = []struct {
+	err  error // as errors.Is finds it
+	grpc error // as the client sees it
+}{
+	{member.ErrNoLeader, rpctypes.ErrGRPCNoLeader},
+	{member.ErrLeaderChanged, rpctypes.ErrGRPCLeaderChanged},
+	{member.ErrStopped, rpctypes.ErrGRPCStopped},
+	{member.ErrTimeout, rpctypes.ErrGRPCTimeout},
+	{member.ErrTimeoutLeaderFail, rpctypes.ErrGRPCTimeoutDueToLeaderFail},
+	{member.ErrTimeoutConnLost, rpctypes.ErrGRPCTimeoutDueToConnectionLost},
+	{member.ErrTimeoutApply, rpctypes.ErrGRPCTimeoutWaitAppliedIndex},
+	{member.ErrRequestTooLarge, rpctypes.ErrGRPCRequestTooLarge},
+	{member.ErrTooManyRequests, errTooManyRequests},
+	{member.ErrMemberNotFound, rpctypes.ErrGRPCMemberNotFound},
+	{member.ErrNotCapable, rpctypes.ErrGRPCNotCapable},
+}
+
+// toGRPC translates an error of the Backend. A gRPC status passes as it is; a
+// context error becomes Canceled or DeadlineExceeded with Go's text, as etcd
+// sends it; an error without a row becomes Unknown with its own text.
+func toGRPC(err error) error {
+	if err == nil {
+		return nil
+	}
+	for i := range errorTable {
+		if errors.Is(err, errorTable[i].err) {
+			return errorTable[i].grpc
+		}
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return status.FromContextError(err).Err()
+	}
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	return status.Error(codes.Unknown, err.Error())
+}

@@ -1,0 +1,54 @@
+package api
+
+import (
+	"math"
+
+	"github.com/rs/zerolog"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+)
+
+// maxHeaderList bounds a call's metadata, in bytes before compression.
+const maxHeaderList = 1 << 20
+
+// newGRPC makes the gRPC server with every service on it.
+func (s *Server) newGRPC() {
+	o := s.opts
+	i := &interceptor{
+		metrics: s.metrics,
+		backend: o.Backend,
+		streams: s.streams,
+		log:     o.Log,
+		slow:    o.SlowRequest,
+		debug:   o.Log.GetLevel() <= zerolog.DebugLevel,
+	}
+	s.grpc = grpc.NewServer(
+		grpc.Creds(newHandshaken()),
+		grpc.UnaryInterceptor(i.unary),
+		grpc.StreamInterceptor(i.stream),
+		grpc.MaxRecvMsgSize(o.MaxRequestBytes+grpcOverhead),
+		grpc.MaxSendMsgSize(math.MaxInt32),
+		grpc.MaxConcurrentStreams(o.MaxStreams),
+		grpc.MaxHeaderListSize(maxHeaderList),
+		grpc.ConnectionTimeout(o.HandshakeTimeout),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: o.KeepaliveMinTime}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: o.KeepaliveInterval, Timeout: o.KeepaliveTimeout}),
+		grpc.WaitForHandlers(true),
+	)
+	pb.RegisterKVServer(s.grpc, &kvService{
+		backend:  o.Backend,
+		validate: validator{maxTxnOps: o.MaxTxnOps, maxRequestBytes: o.MaxRequestBytes},
+	})
+	pb.RegisterClusterServer(s.grpc, &clusterService{backend: o.Backend})
+	pb.RegisterMaintenanceServer(s.grpc, &maintenanceService{backend: o.Backend})
+	hs := health.NewServer() // SERVING for "" from the start
+	grpc_health_v1.RegisterHealthServer(s.grpc, hs)
+	s.health = hs
+	if o.Register != nil {
+		o.Register(s.grpc)
+	}
+	s.metrics.resolve(s.grpc.GetServiceInfo())
+}

@@ -1,0 +1,151 @@
+package api
+
+import (
+	"context"
+	"time"
+	"unicode/utf8"
+
+	"github.com/rs/zerolog"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+// unknownAPIVersion stands for a client that names no API version.
+const unknownAPIVersion = "unknown"
+
+// interceptor is the one interceptor of unary calls and of streams: it counts,
+// obeys the metadata, translates errors and logs slow calls. One instead of a
+// chain, because a chain costs allocations on every put.
+type interceptor struct {
+	metrics *rpcMetrics
+	backend Backend
+	streams *streams
+	log     zerolog.Logger
+	slow    time.Duration // 0: slow calls are not logged
+	debug   bool          // every call is logged
+}
+
+func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	start := time.Now()
+	mm := i.metrics.methods[info.FullMethod]
+	mm.started.Inc()
+	mm.msgReceived.Inc()
+
+	var resp any
+	wantsLeader, err := i.metadata(ctx, "unary")
+	switch {
+	case err != nil:
+	case wantsLeader && i.backend.Leader() == 0:
+		err = rpctypes.ErrGRPCNoLeader
+	default:
+		resp, err = handler(ctx, req)
+	}
+	if err != nil {
+		resp, err = nil, toGRPC(err)
+	} else {
+		mm.msgSent.Inc()
+	}
+	mm.done(status.Code(err))
+	if took := time.Since(start); i.debug || (i.slow > 0 && took > i.slow) {
+		i.logUnary(ctx, info.FullMethod, start, took, req, resp, err)
+	}
+	return resp, err
+}
+
+func (i *interceptor) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	mm := i.metrics.methods[info.FullMethod]
+	mm.started.Inc()
+	err := toGRPC(i.runStream(srv, ss, mm, handler))
+	mm.done(status.Code(err))
+	return err
+}
+
+func (i *interceptor) runStream(srv any, ss grpc.ServerStream, mm *methodMetrics, handler grpc.StreamHandler) error {
+	wantsLeader, err := i.metadata(ss.Context(), "stream")
+	if err != nil {
+		return err
+	}
+	if wantsLeader && i.backend.Leader() == 0 {
+		return rpctypes.ErrGRPCNoLeader
+	}
+	ctx, done := i.streams.add(ss.Context(), wantsLeader)
+	defer done()
+	err = handler(srv, &serverStream{ServerStream: ss, ctx: ctx, metrics: mm})
+	// A handler ended from this side only knows that its context is done; the
+	// cause is what the client must hear.
+	if cause := context.Cause(ctx); cause != nil && ss.Context().Err() == nil {
+		return cause
+	}
+	return err
+}
+
+// metadata obeys what every call may carry, and counts the client's version.
+func (i *interceptor) metadata(ctx context.Context, kind string) (wantsLeader bool, err error) {
+	version := unknownAPIVersion
+	if v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataClientAPIVersionKey); len(v) > 0 {
+		if version = v[0]; !utf8.ValidString(version) {
+			return false, errClientAPIVersion
+		}
+	}
+	i.metrics.request(kind, version)
+	v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey)
+	return len(v) > 0 && v[0] == rpctypes.MetadataHasLeader, nil
+}
+
+// logUnary writes etcd's "request stats": at debug level for every call, at
+// warn for slow ones. Of the request only its size is told, never its content.
+func (i *interceptor) logUnary(ctx context.Context, method string, start time.Time, took time.Duration, req, resp any, err error) {
+	level := zerolog.DebugLevel
+	if i.slow > 0 && took > i.slow {
+		level = zerolog.WarnLevel
+	}
+	e := i.log.WithLevel(level).
+		Time("start time", start).
+		Str("time spent", took.String()).
+		Str("response type", method).
+		Int("request size", sizeOf(req)).
+		Int("response size", sizeOf(resp))
+	if p, ok := peer.FromContext(ctx); ok {
+		e = e.Str("remote", p.Addr.String())
+	}
+	if err != nil {
+		e = e.Str("error", status.Convert(err).Message())
+	}
+	e.Msg("request stats")
+}
+
+func sizeOf(m any) int {
+	if p, ok := m.(proto.Message); ok && p != nil {
+		return proto.Size(p)
+	}
+	return 0
+}
+
+// serverStream counts messages and carries the context of streams.add.
+type serverStream struct {
+	grpc.ServerStream
+	ctx     context.Context
+	metrics *methodMetrics
+}
+
+func (s *serverStream) Context() context.Context { return s.ctx }
+
+func (s *serverStream) SendMsg(m any) error {
+	err := s.ServerStream.SendMsg(m)
+	if err == nil {
+		s.metrics.msgSent.Inc()
+	}
+	return err
+}
+
+func (s *serverStream) RecvMsg(m any) error {
+	err := s.ServerStream.RecvMsg(m)
+	if err == nil {
+		s.metrics.msgReceived.Inc()
+	}
+	return err
+}

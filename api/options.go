@@ -1,0 +1,91 @@
+package api
+
+import (
+	"crypto/tls"
+	"errors"
+	"math"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"google.golang.org/grpc"
+)
+
+// grpcOverhead is what a gRPC message may exceed MaxRequestBytes by, so that
+// a request slightly too large gets etcd's answer instead of gRPC's.
+const grpcOverhead = 512 << 10
+
+// Options assemble a Server. Backend, Listeners and Registry are required, TLS
+// as soon as a URL is https or unixs; zero values of the rest mean the default.
+type Options struct {
+	Backend   Backend
+	Listeners *Listeners // owned by the Server after New has succeeded
+	// TLS serves every https and unixs URL. GetConfigForClient may be set, to
+	// change certificates without a restart; protocols (ALPN) are set here.
+	TLS      *tls.Config
+	Registry *prometheus.Registry
+	Log      zerolog.Logger
+
+	// Ready, when closed, lets clients in; until then only the metrics URLs
+	// are served, and clients wait in the kernel's queue. Nil: at once.
+	Ready <-chan struct{}
+	// Register adds services of conclave's own, before serving starts.
+	Register func(grpc.ServiceRegistrar)
+	// Profiling serves /debug/pprof/ (--enable-pprof).
+	Profiling bool
+
+	MaxRequestBytes int    // default 1.5 MiB (--max-request-bytes)
+	MaxTxnOps       int    // per list; default 128 (--max-txn-ops)
+	MaxStreams      uint32 // per connection; default 2^32-1 (--max-concurrent-streams)
+	MaxHandshakes   int    // connections per socket that have not shown what they speak; default 1024
+
+	KeepaliveMinTime  time.Duration // least time between a client's pings; default 5 s
+	KeepaliveInterval time.Duration // between the server's pings; default 2 h
+	KeepaliveTimeout  time.Duration // for the answer to a ping; default 20 s
+	HandshakeTimeout  time.Duration // from accept until it is known what the client speaks; default 10 s
+	HeaderTimeout     time.Duration // for an HTTP request's header; default 10 s
+	IdleTimeout       time.Duration // of an HTTP connection between requests; default 2 min
+	ElectionTimeout   time.Duration // default 1 s (--election-timeout)
+	RequestTimeout    time.Duration // of a health check's read; default 5 s + 2 election timeouts
+	StopTimeout       time.Duration // for calls to end by themselves at Close; default RequestTimeout
+	SlowRequest       time.Duration // longer unary calls are logged; default 300 ms, negative: none
+}
+
+// withDefaults fills what is zero and refuses what cannot work.
+func (o Options) withDefaults() (Options, error) {
+	switch {
+	case o.Backend == nil:
+		return o, errors.New("api: no backend given")
+	case o.Listeners == nil:
+		return o, errors.New("api: no listeners given")
+	case o.Registry == nil:
+		return o, errors.New("api: no metrics registry given")
+	}
+	for _, s := range o.Listeners.sockets {
+		if s.tls && o.TLS == nil {
+			return o, errNoTLSSupport
+		}
+	}
+	orDefault(&o.MaxRequestBytes, 3<<19)
+	orDefault(&o.MaxTxnOps, 128)
+	orDefault(&o.MaxStreams, math.MaxUint32)
+	orDefault(&o.MaxHandshakes, 1024)
+	orDefault(&o.KeepaliveMinTime, 5*time.Second)
+	orDefault(&o.KeepaliveInterval, 2*time.Hour)
+	orDefault(&o.KeepaliveTimeout, 20*time.Second)
+	orDefault(&o.HandshakeTimeout, 10*time.Second)
+	orDefault(&o.HeaderTimeout, 10*time.Second)
+	orDefault(&o.IdleTimeout, 2*time.Minute)
+	orDefault(&o.ElectionTimeout, time.Second)
+	orDefault(&o.RequestTimeout, 5*time.Second+2*o.ElectionTimeout)
+	orDefault(&o.StopTimeout, o.RequestTimeout)
+	orDefault(&o.SlowRequest, 300*time.Millisecond)
+	return o, nil
+}
+
+func orDefault[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
