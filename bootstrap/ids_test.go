@@ -51,7 +51,7 @@ func TestIDs_equalEtcds(t *testing.T) {
 // A member added later is named by the time in the token's place; the value
 // is from etcd's own test of that.
 func TestMemberID_withTime(t *testing.T) {
-	if got := MemberID([]string{"http://10.0.0.8:2379"}, "472662304"); got != 2448790162483548276 {
+	if got := MemberID([]string{"http://10.0.0.8:2379"}, "472662245"); got != 2448790162483548276 {
 		t.Errorf("id %d, want 2448790162483548276", got)
 	}
 }
