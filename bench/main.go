@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// commands maps the first argument to what runs.
+var commands = map[string]func(context.Context, []string) error{
+	"run":          runLoads,
+	"failover":     runFailover,
+	"load":         runLoad,
+	"empty-server": runEmptyServer,
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := dispatch(ctx, os.Args[1:])
+	stop()
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func dispatch(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return errors.New("say what to measure: go run ./bench run, or go run ./bench failover (-h lists the flags)")
+	}
+	command, ok := commands[args[0]]
+	if !ok {
+		return fmt.Errorf("unknown command %q: use run or failover", args[0])
+	}
+	return command(ctx, args[1:])
+}

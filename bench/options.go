@@ -1,0 +1,83 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The systems that can be measured.
+const (
+	etcdSystem     = "etcd"
+	conclaveSystem = "conclave"
+	emptySystem    = "empty"
+)
+
+// options are the flags that the measuring commands share.
+type options struct {
+	systems  []string      // in the order they take turns
+	etcd     string        // path of the etcd binary
+	conclave string        // path of the conclave binary; empty: build it
+	dir      string        // parent of the data directories; empty: the system's
+	mtls     bool          // certificates on both ports, for every system
+	rounds   int           // how often each system is measured
+	duration time.Duration // of one measured load
+	warmup   time.Duration // of each load, before it is measured
+	loads    string        // names of loads to run, comma separated; empty: all
+	conns    int           // most connections of one load
+	keys     int           // size of the key space
+	value    int           // bytes of a value
+}
+
+// parseOptions reads the flags of a measuring command.
+func parseOptions(name string, rounds int, args []string) (options, error) {
+	var o options
+	var systems string
+	set := flag.NewFlagSet("bench "+name, flag.ContinueOnError)
+	set.StringVar(&systems, "systems", "etcd,conclave,empty", "systems to measure, in turn")
+	set.StringVar(&o.etcd, "etcd", "bin/interop/etcd", "etcd binary (make interop-programs builds it)")
+	set.StringVar(&o.conclave, "conclave", "", "conclave binary (default: build ./cmd/conclave)")
+	set.StringVar(&o.dir, "dir", "", "directory for the data directories, on the disk to measure (default: the temporary directory)")
+	set.BoolVar(&o.mtls, "mtls", false, "mutual TLS on client and peer ports of every system")
+	set.IntVar(&o.rounds, "rounds", rounds, "rounds; in each, every system is measured once")
+	set.DurationVar(&o.duration, "duration", 4*time.Second, "measured time of one load")
+	set.DurationVar(&o.warmup, "warmup", time.Second, "time each load runs before it is measured")
+	set.StringVar(&o.loads, "loads", "", "loads to run, comma separated (default: all)")
+	set.IntVar(&o.conns, "conns", 100, "most connections of one load; its clients share them")
+	set.IntVar(&o.keys, "keys", 10_000, "number of keys")
+	set.IntVar(&o.value, "value", 256, "bytes of a value")
+	if err := set.Parse(args); err != nil {
+		return o, err
+	}
+	if set.NArg() > 0 {
+		return o, fmt.Errorf("unexpected argument %q: %s takes flags only", set.Arg(0), name)
+	}
+	o.systems = strings.Split(systems, ",")
+	return o, o.validate()
+}
+
+func (o options) validate() error {
+	known := []string{etcdSystem, conclaveSystem, emptySystem}
+	for i, s := range o.systems {
+		if !slices.Contains(known, s) || slices.Contains(o.systems[:i], s) {
+			return fmt.Errorf("-systems %q: name each of %s at most once", strings.Join(o.systems, ","), strings.Join(known, ", "))
+		}
+	}
+	for name, n := range map[string]int{"rounds": o.rounds, "conns": o.conns, "keys": o.keys, "value": o.value} {
+		if n < 1 {
+			return fmt.Errorf("-%s %d: use 1 or more", name, n)
+		}
+	}
+	if o.duration <= 0 || o.warmup < 0 {
+		return fmt.Errorf("-duration %s -warmup %s: a load needs a positive duration", o.duration, o.warmup)
+	}
+	if slices.Contains(o.systems, etcdSystem) {
+		if _, err := os.Stat(o.etcd); err != nil {
+			return fmt.Errorf("-etcd %q: %w; build it with make interop-programs", o.etcd, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// shape is one load of the comparison.
+type shape struct {
+	name    string
+	op      string
+	clients int
+	leader  bool // all clients at the leader, else spread over the members
+}
+
+// shapes are the loads, in the order they run.
+var shapes = []shape{
+	{"put-1", opPut, 1, true},
+	{"put-100", opPut, 100, true},
+	{"put-1000", opPut, 1000, false},
+	{"get-1", opGet, 1, true},
+	{"get-1000", opGet, 1000, false},
+	{"serialget-1000", opGetSerial, 1000, false},
+}
+
+// bench is one run: the started systems and what they share.
+type bench struct {
+	options
+	dir      string
+	self     string // this program, for load and empty-server processes
+	certs    *certs
+	clusters []*cluster
+}
+
+// runLoads measures every load on every system, in rounds.
+func runLoads(ctx context.Context, args []string) error {
+	o, err := parseOptions("run", 5, args)
+	if err != nil {
+		return err
+	}
+	chosen, err := chooseShapes(o.loads)
+	if err != nil {
+		return err
+	}
+	return withBench(ctx, o, func(ctx context.Context, b *bench) error {
+		for _, k := range b.clusters {
+			if err := b.fill(ctx, k); err != nil {
+				return err
+			}
+		}
+		if err := b.printIdle(ctx); err != nil {
+			return err
+		}
+		return b.measure(ctx, chosen)
+	})
+}
+
+// chooseShapes finds the named loads, or all for no name.
+func chooseShapes(names string) ([]shape, error) {
+	if names == "" {
+		return shapes, nil
+	}
+	var chosen []shape
+	for name := range strings.SplitSeq(names, ",") {
+		i := slices.IndexFunc(shapes, func(s shape) bool { return s.name == name })
+		if i < 0 {
+			var known []string
+			for _, s := range shapes {
+				known = append(known, s.name)
+			}
+			return nil, fmt.Errorf("-loads %q: unknown load; use %s", name, strings.Join(known, ", "))
+		}
+		chosen = append(chosen, shapes[i])
+	}
+	return chosen, nil
+}
+
+// withBench starts the systems, runs the measurement, and stops and removes
+// everything, however it ends.
+func withBench(ctx context.Context, o options, measure func(context.Context, *bench) error) (err error) {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	b := &bench{options: o}
+	if b.dir, err = os.MkdirTemp(o.dir, "conclave-bench-"); err != nil {
+		return fmt.Errorf("-dir %q: %w", o.dir, err)
+	}
+	defer os.RemoveAll(b.dir)
+	defer func() {
+		for _, k := range b.clusters {
+			k.stop()
+		}
+	}()
+	if err := b.prepare(ctx, fail); err != nil {
+		return orCause(ctx, err)
+	}
+	return orCause(ctx, measure(ctx, b))
+}
+
+// orCause prefers why everything was stopped to what failed because of it.
+func orCause(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
+	}
+	return err
+}
+
+// prepare builds what has to be built and starts the systems.
+func (b *bench) prepare(ctx context.Context, fail context.CancelCauseFunc) (err error) {
+	if b.self, err = os.Executable(); err != nil {
+		return err
+	}
+	if b.mtls {
+		if b.certs, err = newCerts(b.dir); err != nil {
+			return fmt.Errorf("make certificates: %w", err)
+		}
+	}
+	binaries := map[string]string{etcdSystem: b.etcd, conclaveSystem: b.conclave, emptySystem: b.self}
+	if slices.Contains(b.systems, conclaveSystem) && b.conclave == "" {
+		binaries[conclaveSystem] = filepath.Join(b.dir, "conclave")
+		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binaries[conclaveSystem], "./cmd/conclave")
+		build.Stderr = os.Stderr
+		if err := build.Run(); err != nil {
+			return fmt.Errorf("build ./cmd/conclave (run this from the top of the repository): %w", err)
+		}
+	}
+	if err := b.printMachine(); err != nil {
+		return err
+	}
+	for _, system := range b.systems {
+		k, err := startCluster(ctx, system, binaries[system], b.dir, b.certs, fail)
+		if err != nil {
+			return err
+		}
+		b.clusters = append(b.clusters, k)
+	}
+	return nil
+}
+
+// fill writes every key once, so that gets find values.
+func (b *bench) fill(ctx context.Context, k *cluster) error {
+	spec := b.spec(k, opFill, 100)
+	spec.Endpoints = k.endpoints()
+	_, err := b.drive(ctx, k, spec)
+	return err
+}
+
+func (b *bench) spec(k *cluster, op string, clients int) loadSpec {
+	spec := loadSpec{
+		Op: op, Clients: clients, Conns: b.conns, Warmup: b.warmup, Duration: b.duration,
+		Keys: b.keys, Value: b.value, Pids: k.pids(),
+	}
+	if b.certs != nil {
+		spec.CA, spec.Cert, spec.Key = b.certs.ca, b.certs.cert, b.certs.key
+	}
+	return spec
+}
+
+// measure runs each load in rounds of all systems and prints its rows when its
+// rounds are done.
+func (b *bench) measure(ctx context.Context, chosen []shape) error {
+	printHeader()
+	for _, s := range chosen {
+		results := map[string][]loadResult{}
+		for round := range b.rounds {
+			for _, k := range b.clusters {
+				result, err := b.once(ctx, k, s, uint64(round))
+				if err != nil {
+					return err
+				}
+				results[k.system] = append(results[k.system], result)
+			}
+		}
+		printRows(s, b.systems, results)
+	}
+	return nil
+}
+
+// once measures one load on one system; the seed decides its keys.
+func (b *bench) once(ctx context.Context, k *cluster, s shape, seed uint64) (loadResult, error) {
+	leader, err := k.leader(ctx)
+	if err != nil {
+		return loadResult{}, err
+	}
+	spec := b.spec(k, s.op, s.clients)
+	spec.Seed = seed
+	spec.Endpoints = k.endpoints()
+	if s.leader {
+		spec.Endpoints = []string{leader.client}
+	}
+	return b.drive(ctx, k, spec)
+}
+
+// drive runs one load in a process of its own, so that the client's garbage
+// and scheduling are not this process's.
+func (b *bench) drive(ctx context.Context, k *cluster, spec loadSpec) (loadResult, error) {
+	var result loadResult
+	input, err := json.Marshal(spec)
+	if err != nil {
+		return result, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, spec.Warmup+spec.Duration+2*time.Minute)
+	defer cancel()
+	var out, complaint bytes.Buffer
+	cmd := exec.CommandContext(ctx, b.self, "load")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &out, &complaint
+	cmd.SysProcAttr = dieWithParent()
+	if err := cmd.Run(); err != nil {
+		return result, fmt.Errorf("load %s on %s: %w: %s", spec.Op, k.system, err, strings.TrimSpace(complaint.String()))
+	}
+	if err := json.Unmarshal(out.Bytes(), &result); err != nil {
+		return result, fmt.Errorf("load %s on %s: read its result: %w", spec.Op, k.system, err)
+	}
+	return result, nil
+}
