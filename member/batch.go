@@ -1,0 +1,79 @@
+package member
+
+import (
+	"sync"
+
+	"github.com/conclave-kv/conclave/raftstore/fsm"
+)
+
+// Bounds of one batch. A batch becomes one raft entry, so they also bound what
+// one follower message and one fsync carry.
+const (
+	batchBytes    = 1 << 20
+	batchRequests = 4096
+)
+
+// batch is a group of requests that is agreed and applied as one log entry.
+type batch struct {
+	id      uint64
+	payload []byte // encoded requests without the entry's header
+	waiters []chan fsm.Result
+
+	mu       sync.Mutex
+	term     uint64        // term of the newest attempt, 0 before the first
+	lost     chan struct{} // closed when that attempt will never be applied
+	done     chan struct{} // closed when the results were delivered
+	finished bool
+}
+
+func newBatch(id uint64) *batch {
+	return &batch{id: id, done: make(chan struct{})}
+}
+
+func (b *batch) full() bool {
+	return len(b.payload) >= batchBytes || len(b.waiters) >= batchRequests
+}
+
+// attempt notes that the batch is now proposed in term, and returns the channel
+// that is closed when that cannot succeed any more.
+func (b *batch) attempt(term uint64) <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.term, b.lost = term, make(chan struct{})
+	return b.lost
+}
+
+// lose ends the attempt of term: the entry was skipped, or a later term opened
+// without it.
+func (b *batch) lose(term uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.finished || b.lost == nil || b.term > term {
+		return
+	}
+	close(b.lost)
+	b.lost = nil
+}
+
+// deliver answers everybody once.
+func (b *batch) deliver(results []fsm.Result) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.finished {
+		return
+	}
+	b.finished = true
+	for i, w := range b.waiters {
+		w <- results[i] // capacity 1
+	}
+	close(b.done)
+}
+
+// fail answers everybody with err, unless the results came first.
+func (b *batch) fail(err error) {
+	results := make([]fsm.Result, len(b.waiters))
+	for i := range results {
+		results[i].Err = err
+	}
+	b.deliver(results)
+}

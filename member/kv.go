@@ -1,0 +1,131 @@
+package member
+
+import (
+	"context"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/conclave-kv/conclave/raftstore/fsm"
+)
+
+// Range reads keys: linearizable unless the request says serializable, which
+// is answered from this member's own state at once.
+func (m *Member) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
+	if !r.Serializable {
+		if err := m.linearize(ctx); err != nil {
+			return nil, err
+		}
+	}
+	resp, err := m.View().KV.Range(r)
+	if err != nil {
+		return nil, err
+	}
+	m.fill(resp.Header)
+	return resp, nil
+}
+
+// Put writes one key.
+func (m *Member) Put(ctx context.Context, r *pb.PutRequest) (*pb.PutResponse, error) {
+	resp, err := write[*pb.PutResponse](ctx, m, fsm.KindPut, r)
+	if err != nil {
+		return nil, err
+	}
+	m.fill(resp.Header)
+	return resp, nil
+}
+
+// DeleteRange deletes keys.
+func (m *Member) DeleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (*pb.DeleteRangeResponse, error) {
+	resp, err := write[*pb.DeleteRangeResponse](ctx, m, fsm.KindDeleteRange, r)
+	if err != nil {
+		return nil, err
+	}
+	m.fill(resp.Header)
+	return resp, nil
+}
+
+// Txn runs a transaction. One that only reads goes without the log; it is
+// serializable only if all its reads are.
+func (m *Member) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
+	readOnly, serializable := readsOnly(r)
+	if !readOnly {
+		resp, err := write[*pb.TxnResponse](ctx, m, fsm.KindTxn, r)
+		if err != nil {
+			return nil, err
+		}
+		m.fill(resp.Header)
+		return resp, nil
+	}
+	if !serializable {
+		if err := m.linearize(ctx); err != nil {
+			return nil, err
+		}
+	}
+	resp, err := m.View().KV.ReadTxn(r)
+	if err != nil {
+		return nil, err
+	}
+	m.fill(resp.Header)
+	return resp, nil
+}
+
+// Compact forgets the history before a revision.
+func (m *Member) Compact(ctx context.Context, r *pb.CompactionRequest) (*pb.CompactionResponse, error) {
+	resp, err := write[*pb.CompactionResponse](ctx, m, fsm.KindCompact, r)
+	if err != nil {
+		return nil, err
+	}
+	m.fill(resp.Header)
+	return resp, nil
+}
+
+// readsOnly reports whether a transaction can be answered without the log, and
+// whether all its reads are serializable.
+func readsOnly(r *pb.TxnRequest) (readOnly, serializable bool) {
+	serializable = true
+	for _, ops := range [2][]*pb.RequestOp{r.Success, r.Failure} {
+		for _, op := range ops {
+			read := op.GetRequestRange()
+			if read == nil {
+				return false, false
+			}
+			serializable = serializable && read.Serializable
+		}
+	}
+	return true, serializable
+}
+
+// write has a request agreed and applied, and returns its response.
+func write[T any](ctx context.Context, m *Member, kind fsm.Kind, msg proto.Message) (T, error) {
+	var none T
+	if m.cfg.MaxRequestBytes > 0 && proto.Size(msg) > m.cfg.MaxRequestBytes {
+		return none, ErrRequestTooLarge
+	}
+	resp, err := m.proposer.do(ctx, kind, msg)
+	if err != nil {
+		return none, err
+	}
+	return resp.(T), nil
+}
+
+// linearize returns when this member's state holds everything acknowledged
+// anywhere before the call.
+func (m *Member) linearize(ctx context.Context) error {
+	err := m.node.ReadIndex(ctx)
+	switch {
+	case err == nil:
+		return nil
+	case m.ctx.Err() != nil:
+		return ErrStopped
+	case ctx.Err() != nil:
+		return contextError(ctx)
+	default:
+		return m.timeoutError()
+	}
+}
+
+// fill completes a response header, of which the engine set the revision.
+func (m *Member) fill(h *pb.ResponseHeader) {
+	h.ClusterId, h.MemberId, h.RaftTerm = m.cfg.ClusterID, m.cfg.ID, m.node.Term()
+}

@@ -1,0 +1,255 @@
+package member
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/conclave-kv/conclave/internal/conclavepb"
+	"github.com/conclave-kv/conclave/internal/version"
+	"github.com/conclave-kv/conclave/raftstore"
+	"github.com/conclave-kv/conclave/raftstore/fsm"
+)
+
+// Config is what a Member needs.
+type Config struct {
+	// ID is this member's id, ClusterID its cluster's.
+	ID, ClusterID uint64
+	// Name and ClientURLs are published to the cluster at each start.
+	Name       string
+	ClientURLs []string
+	// RequestTimeout bounds how long a request may wait for its outcome.
+	RequestTimeout time.Duration
+	// MaxRequestBytes bounds one encoded request.
+	MaxRequestBytes int
+	// Quota is --quota-backend-bytes as reported by Status.
+	Quota int64
+	// FirstBatch is a batch id that neither this member before a restart nor
+	// any other member has used or will reach.
+	FirstBatch uint64
+	// Fatal is called once, from a goroutine of the Member, when the member
+	// cannot go on; the process must end.
+	Fatal    func(error)
+	Log      zerolog.Logger
+	Registry prometheus.Registerer
+}
+
+// Member is one member of a cluster.
+type Member struct {
+	cfg       Config
+	node      *raftstore.Node
+	mesh      *raftstore.Mesh
+	machine   *fsm.Machine
+	proposer  *proposer
+	forwarded forwarded
+	committer *committer
+	ctx       context.Context
+	cancel    context.CancelFunc
+	work      sync.WaitGroup
+
+	mu        sync.Mutex
+	published *fsm.View     // the view changed was last closed for
+	changed   chan struct{} // closed when ledger or members change
+}
+
+// New makes a Member on an opened Machine. Start begins its work.
+func New(cfg Config, mesh *raftstore.Mesh, machine *fsm.Machine) *Member {
+	m := &Member{
+		cfg:       cfg,
+		mesh:      mesh,
+		machine:   machine,
+		published: machine.View(),
+		changed:   make(chan struct{}),
+	}
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.proposer = newProposer(m, cfg.FirstBatch)
+	m.committer = newCommitter(m)
+	registerMetrics(m)
+	machine.SetSink(sink{m})
+	mesh.Handle(raftstore.KindForward, m.answerForward)
+	return m
+}
+
+// Start begins to take requests, on the node that feeds the member's Machine.
+func (m *Member) Start(node *raftstore.Node) {
+	m.node = node
+	for _, run := range []func(){m.proposer.run, m.committer.run, m.introduce} {
+		m.work.Add(1)
+		go func() {
+			defer m.work.Done()
+			run()
+		}()
+	}
+}
+
+// Stop answers what is waiting with ErrStopped and ends all goroutines of the
+// Member. The node must be closed already, and so applies nothing any more.
+func (m *Member) Stop() {
+	m.cancel()
+	m.work.Wait()
+}
+
+// ID is this member's id.
+func (m *Member) ID() uint64 { return m.cfg.ID }
+
+// Leader is the id of the leader as far as this member knows, 0 if none.
+func (m *Member) Leader() uint64 {
+	lead, _ := m.node.Leadership()
+	return lead.Leader
+}
+
+// View is the newest state of this member.
+func (m *Member) View() *fsm.View { return m.machine.View() }
+
+// Changed returns a channel that is closed when the members or the certificate
+// ledger change. Take it before looking at View.
+func (m *Member) Changed() <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.changed
+}
+
+// LeaderChanged returns a channel that is closed when leadership changes.
+func (m *Member) LeaderChanged() <-chan struct{} {
+	_, changed := m.node.Leadership()
+	return changed
+}
+
+// ProposeLedger has a command of the certificate ledger agreed. An error that
+// wraps ledger.ErrRejected is the ledger's answer.
+func (m *Member) ProposeLedger(ctx context.Context, cmd []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.RequestTimeout)
+	defer cancel()
+	_, err := m.proposer.doRaw(ctx, fsm.KindLedger, cmd)
+	return err
+}
+
+// OpenTerm makes the command that opens a leader's term.
+func OpenTerm(self, term uint64) []byte {
+	entry, err := fsm.AppendRequest(fsm.AppendHeader(nil, term, 0), fsm.KindTermOpen, fsm.Origin{}, &conclavepb.TermOpen{Member: self})
+	if err != nil {
+		panic(fmt.Sprintf("member: encode the opening of a term: %v", err))
+	}
+	return entry
+}
+
+// introduce publishes this member's name and client URLs, and as the leader has
+// the cluster version agreed, each until it is done.
+func (m *Member) introduce() {
+	for {
+		changed, leaderChanged := m.Changed(), m.LeaderChanged()
+		done, err := m.introduced()
+		if done {
+			return
+		}
+		if err != nil && m.ctx.Err() == nil {
+			m.cfg.Log.Warn().Err(err).Msg("could not publish this member's name yet")
+		}
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-changed:
+		case <-leaderChanged:
+		}
+	}
+}
+
+func (m *Member) introduced() (done bool, err error) {
+	ctx, cancel := context.WithTimeout(m.ctx, m.cfg.RequestTimeout)
+	defer cancel()
+	view := m.View()
+	self, _ := view.Members.Get(m.cfg.ID)
+	if self.Name != m.cfg.Name || !equal(self.ClientURLs, m.cfg.ClientURLs) {
+		_, err = m.proposer.do(ctx, fsm.KindAttributes, &conclavepb.Attributes{
+			Member: m.cfg.ID, Name: m.cfg.Name, ClientUrls: m.cfg.ClientURLs,
+		})
+		return false, err
+	}
+	if view.ClusterVersion == "" {
+		if m.Leader() == m.cfg.ID {
+			_, err = m.proposer.do(ctx, fsm.KindClusterVersion, &conclavepb.ClusterVersion{Version: version.Cluster})
+		}
+		return false, err
+	}
+	return true, nil
+}
+
+func equal(a, b []string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// Header is a response header of this member, at a revision.
+func (m *Member) Header(revision int64) *pb.ResponseHeader {
+	return &pb.ResponseHeader{
+		ClusterId: m.cfg.ClusterID,
+		MemberId:  m.cfg.ID,
+		Revision:  revision,
+		RaftTerm:  m.node.Term(),
+	}
+}
+
+// sink is the Member as its Machine sees it; it is called from the goroutine
+// that applies.
+type sink struct{ m *Member }
+
+func (s sink) Wants(id uint64) bool { return s.m.proposer.flyingBatch(id) != nil }
+
+func (s sink) Deliver(id, term uint64, results []fsm.Result) {
+	b := s.m.proposer.flyingBatch(id)
+	if b == nil {
+		return
+	}
+	if results == nil {
+		b.lose(term)
+		return
+	}
+	b.deliver(results)
+}
+
+func (s sink) Opened(term uint64) { s.m.proposer.termOpened(term) }
+
+func (s sink) Published(view *fsm.View) {
+	s.m.committer.kick()
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	old := s.m.published
+	if old.Ledger != view.Ledger || old.Members != view.Members || old.ClusterVersion != view.ClusterVersion {
+		close(s.m.changed)
+		s.m.changed = make(chan struct{})
+	}
+	s.m.published = view
+}
+
+// contextError says in the member's own errors why a wait ended.
+func contextError(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return ErrTimeout
+	}
+	return ctx.Err()
+}
+
+// timeoutError says why a request got no outcome in time.
+func (m *Member) timeoutError() error {
+	if m.ctx.Err() != nil {
+		return ErrStopped
+	}
+	if m.Leader() == 0 {
+		return ErrTimeoutLeaderFail
+	}
+	return ErrTimeout
+}

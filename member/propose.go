@@ -1,0 +1,273 @@
+package member
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/conclave-kv/conclave/raftstore"
+	"github.com/conclave-kv/conclave/raftstore/fsm"
+)
+
+const (
+	// inFlight is how many batches are proposed before the first is answered.
+	inFlight = 4
+	// queueBytes bounds the requests that wait for a batch of theirs to leave.
+	queueBytes = 64 << 20
+	// retryPropose is the pause before a batch that was definitely not
+	// proposed is tried again, unless leadership changes first.
+	retryPropose = 10 * time.Millisecond
+)
+
+// proposer collects concurrent requests into batches and has each batch
+// applied, keeping a few of them in flight.
+//
+// A batch is proposed for one term and skipped by every member in any other,
+// so that it can be proposed again without being applied twice as soon as a
+// later term opens without it.
+type proposer struct {
+	m     *Member
+	kick  chan struct{}
+	slots chan struct{}
+	work  sync.WaitGroup
+
+	mu     sync.Mutex
+	queue  []*batch // filled in order; the last one is open
+	queued int      // bytes in queue
+	nextID uint64
+	flying map[uint64]*batch // proposed by this member, not answered
+	opened uint64            // newest term known to have begun
+}
+
+func newProposer(m *Member, firstID uint64) *proposer {
+	return &proposer{
+		m:      m,
+		kick:   make(chan struct{}, 1),
+		slots:  make(chan struct{}, inFlight),
+		nextID: firstID,
+		flying: make(map[uint64]*batch),
+	}
+}
+
+// waiters are reused: one request, one result.
+var waiterPool = sync.Pool{New: func() any { return make(chan fsm.Result, 1) }}
+
+// do has one request agreed and applied, and returns its result. When ctx ends
+// first the outcome is unknown.
+func (p *proposer) do(ctx context.Context, kind fsm.Kind, msg proto.Message) (any, error) {
+	return p.await(ctx, func(dst []byte) ([]byte, error) {
+		return fsm.AppendRequest(dst, kind, fsm.Origin{}, msg)
+	})
+}
+
+// doRaw is do for a request that is encoded already.
+func (p *proposer) doRaw(ctx context.Context, kind fsm.Kind, body []byte) (any, error) {
+	return p.await(ctx, func(dst []byte) ([]byte, error) {
+		return fsm.AppendRaw(dst, kind, fsm.Origin{}, body), nil
+	})
+}
+
+func (p *proposer) await(ctx context.Context, encode func([]byte) ([]byte, error)) (any, error) {
+	wait := waiterPool.Get().(chan fsm.Result)
+	if err := p.enqueue(encode, wait); err != nil {
+		return nil, err
+	}
+	select {
+	case r := <-wait:
+		waiterPool.Put(wait)
+		return r.Response, r.Err
+	case <-ctx.Done():
+		return nil, contextError(ctx)
+	}
+}
+
+// enqueue adds a request to the open batch.
+func (p *proposer) enqueue(encode func([]byte) ([]byte, error), wait chan fsm.Result) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.queued > queueBytes {
+		return ErrTooManyRequests
+	}
+	if n := len(p.queue); n == 0 || p.queue[n-1].full() {
+		p.queue = append(p.queue, newBatch(p.nextID))
+		p.nextID++
+	}
+	b := p.queue[len(p.queue)-1]
+	before := len(b.payload)
+	payload, err := encode(b.payload)
+	if err != nil {
+		return err
+	}
+	b.payload = payload
+	b.waiters = append(b.waiters, wait)
+	p.queued += len(b.payload) - before
+	select {
+	case p.kick <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// run sends batches until the member stops.
+func (p *proposer) run() {
+	for {
+		select {
+		case <-p.kick:
+		case <-p.m.ctx.Done():
+			p.abandon()
+			return
+		}
+		for {
+			select {
+			case p.slots <- struct{}{}:
+			case <-p.m.ctx.Done():
+				p.abandon()
+				return
+			}
+			b := p.take()
+			if b == nil {
+				<-p.slots
+				break
+			}
+			p.work.Add(1)
+			go func() {
+				defer p.work.Done()
+				defer func() { <-p.slots }()
+				p.send(b)
+			}()
+		}
+	}
+}
+
+// take removes the oldest batch from the queue.
+func (p *proposer) take() *batch {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.queue) == 0 {
+		return nil
+	}
+	b := p.queue[0]
+	p.queue = p.queue[1:]
+	p.queued -= len(b.payload)
+	p.flying[b.id] = b
+	return b
+}
+
+// abandon answers what is queued when the member stops.
+func (p *proposer) abandon() {
+	for b := p.take(); b != nil; b = p.take() {
+		p.land(b)
+		b.fail(ErrStopped)
+	}
+	p.work.Wait()
+}
+
+func (p *proposer) land(b *batch) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.flying, b.id)
+}
+
+// send proposes a batch until it was applied here, or the time is up.
+func (p *proposer) send(b *batch) {
+	defer p.land(b)
+	ctx, cancel := context.WithTimeout(p.m.ctx, p.m.cfg.RequestTimeout)
+	defer cancel()
+	for {
+		lead, changed := p.m.node.Leadership()
+		if lead.Leader != 0 {
+			switch err := p.attempt(ctx, b, lead); {
+			case err == nil:
+				return
+			case ctx.Err() != nil:
+				b.fail(p.m.timeoutError())
+				return
+			case errors.Is(err, errAgain):
+				continue
+			}
+		}
+		pause := time.NewTimer(retryPropose)
+		select {
+		case <-changed:
+		case <-pause.C:
+		case <-ctx.Done():
+		}
+		pause.Stop()
+		if ctx.Err() != nil {
+			b.fail(p.m.timeoutError())
+			return
+		}
+	}
+}
+
+// errAgain: the attempt is definitely lost and the next may start at once.
+var errAgain = errors.New("member: attempt is lost")
+
+// attempt proposes b in one term and waits until it was applied here. It
+// returns nil when b was answered, errAgain when a later term opened without
+// it, raftstore.ErrNotLeader when it was definitely not proposed.
+func (p *proposer) attempt(ctx context.Context, b *batch, lead raftstore.Leadership) error {
+	lost := p.begin(b, lead.Term)
+	if lost == nil {
+		return raftstore.ErrNotLeader
+	}
+	data := fsm.AppendHeader(make([]byte, 0, len(b.payload)+32), lead.Term, b.id)
+	data = append(data, b.payload...)
+	answered := make(chan error, 1)
+	p.work.Add(1)
+	go func() {
+		defer p.work.Done()
+		answered <- p.m.propose(ctx, lead, b.id, data)
+	}()
+	select {
+	case <-b.done:
+		return nil
+	case <-lost:
+		return errAgain
+	case err := <-answered:
+		if errors.Is(err, raftstore.ErrNotLeader) {
+			return err
+		}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	// Agreed but not applied here yet, or unknown: only the log can tell.
+	select {
+	case <-b.done:
+		return nil
+	case <-lost:
+		return errAgain
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// begin starts an attempt, unless a later term has begun already.
+func (p *proposer) begin(b *batch, term uint64) <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.opened > term {
+		return nil
+	}
+	return b.attempt(term)
+}
+
+// flyingBatch returns a batch this member waits for.
+func (p *proposer) flyingBatch(id uint64) *batch {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.flying[id]
+}
+
+// termOpened ends the attempts of earlier terms.
+func (p *proposer) termOpened(term uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.opened = max(p.opened, term)
+	for _, b := range p.flying {
+		b.lose(term - 1)
+	}
+}

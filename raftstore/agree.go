@@ -1,0 +1,150 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/conclave-kv/conclave/internal/conclavepb"
+)
+
+// ErrNoAgreement: too few of the planned members have the same plan.
+var ErrNoAgreement = errors.New("raftstore: the first members do not agree on who they are")
+
+// agreeReport is how often the operator is told who is waited for.
+const agreeReport = 10 * time.Second
+
+// agreeRetry is the pause between two attempts to have a start claimed.
+const agreeRetry = 100 * time.Millisecond
+
+// Agreement is what a first start needs before anything may be voted on.
+type Agreement struct {
+	Mesh     *Mesh
+	Claims   *Claims
+	Self     uint64
+	Members  []uint64 // the planned members, self among them
+	Instance string   // of the data directory this member starts with
+	// Prepare makes the data directory. It is called once, when a majority
+	// has the same plan and no reached peer objects: a start that fails
+	// before leaves nothing on disk.
+	Prepare func() error
+	// ClaimsPath is where the Claims are kept from then on.
+	ClaimsPath string
+	Log        zerolog.Logger
+}
+
+// Agree returns when a majority of the planned members, self included, has the
+// same plan and has recorded durably that this member starts with its data
+// directory. Sessions only open between equal cluster ids, which are hashes of
+// the plan, so a session is an equal plan.
+func (a Agreement) Agree(ctx context.Context) error {
+	if err := a.sessions(ctx); err != nil {
+		return err
+	}
+	if err := a.Prepare(); err != nil {
+		return err
+	}
+	if err := a.Claims.Keep(a.ClaimsPath); err != nil {
+		return err
+	}
+	if err := a.Claims.Claim(a.Self, a.Instance); err != nil {
+		return err
+	}
+	a.Claims.Serve(a.Mesh)
+	return a.claim(ctx)
+}
+
+func (a Agreement) quorum() int { return len(a.Members)/2 + 1 }
+
+// sessions waits for a majority to be reachable.
+func (a Agreement) sessions(ctx context.Context) error {
+	report := time.NewTicker(agreeReport)
+	defer report.Stop()
+	for {
+		changed := a.Mesh.Changed()
+		reached, missing, err := a.look()
+		if err != nil {
+			return err
+		}
+		if reached >= a.quorum() {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-report.C:
+			a.Log.Info().Int("reached", reached).Int("needed", a.quorum()).
+				Strs("missing", missing).Msg("waiting for the other first members")
+		case <-ctx.Done():
+			return fmt.Errorf("%w: reached %d of %d, missing %s", ctx.Err(), reached, len(a.Members), strings.Join(missing, ", "))
+		}
+	}
+}
+
+// look counts who is reached. It fails when a peer objects to this member's
+// start, or so many peers belong to another plan that no majority is left.
+func (a Agreement) look() (reached int, missing []string, err error) {
+	reached = 1
+	var strangers []string
+	for _, p := range a.Mesh.Peers() {
+		var refused *RefusedError
+		switch {
+		case p.Inbound || p.Outbound:
+			reached++
+			continue
+		case errors.Is(p.LastError, ErrOtherCluster):
+			strangers = append(strangers, fmt.Sprintf("%s: %v", strings.Join(p.URLs, ","), p.LastError))
+		case errors.As(p.LastError, &refused) && refused.ByPeer:
+			return 0, nil, fmt.Errorf("%s: %w", strings.Join(p.URLs, ","), refused)
+		}
+		missing = append(missing, strings.Join(p.URLs, ","))
+	}
+	if len(a.Members)-len(strangers) < a.quorum() {
+		return 0, nil, fmt.Errorf("%w: %s", ErrNoAgreement, strings.Join(strangers, "; "))
+	}
+	return reached, missing, nil
+}
+
+// claim has a majority record the start.
+func (a Agreement) claim(ctx context.Context) error {
+	payload, err := proto.Marshal(&conclavepb.Claim{Member: a.Self, Instance: a.Instance})
+	if err != nil {
+		return err
+	}
+	granted := map[uint64]bool{a.Self: true}
+	for len(granted) < a.quorum() {
+		for _, id := range a.Members {
+			if granted[id] {
+				continue
+			}
+			err := a.ask(ctx, id, payload)
+			var refused *CallError
+			if errors.As(err, &refused) && refused.Code == codeClaimed {
+				return fmt.Errorf("%w: %s", ErrClaimed, refused.Text)
+			}
+			if err == nil {
+				granted[id] = true
+			}
+		}
+		if len(granted) >= a.quorum() {
+			break
+		}
+		select {
+		case <-time.After(agreeRetry):
+		case <-ctx.Done():
+			return fmt.Errorf("%w: the start was recorded by %d of %d members", ctx.Err(), len(granted), len(a.Members))
+		}
+	}
+	return nil
+}
+
+func (a Agreement) ask(ctx context.Context, id uint64, payload []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, leastSilent)
+	defer cancel()
+	_, err := a.Mesh.Call(ctx, id, KindClaim, payload)
+	return err
+}

@@ -1,0 +1,41 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/conclave-kv/conclave/internal/conclavepb"
+)
+
+// ErrEmptyLog: there is no log to continue and no membership to begin with.
+var ErrEmptyLog = errors.New("raftstore: the log is empty and no first membership was given")
+
+// keyCurrentTerm is where raft keeps its term in the stable store.
+var keyCurrentTerm = []byte("CurrentTerm")
+
+// bootstrap writes the first entry, the same on every member, to an empty log.
+// The term goes first: an interrupted bootstrap leaves an empty log and is done
+// again, while a log without its term would be continued in term 0.
+func bootstrap(logs *logStore, conf *conclavepb.Configuration) error {
+	last, err := logs.LastIndex()
+	if err != nil {
+		return fmt.Errorf("read log: %w", err)
+	}
+	if last > 0 {
+		return nil
+	}
+	if conf == nil {
+		return ErrEmptyLog
+	}
+	if err := logs.SetUint64(keyCurrentTerm, 1); err != nil {
+		return fmt.Errorf("write first term: %w", err)
+	}
+	return logs.StoreLog(&raft.Log{
+		Index: 1,
+		Term:  1,
+		Type:  raft.LogConfiguration,
+		Data:  raft.EncodeConfiguration(encodeConfiguration(conf)),
+	})
+}

@@ -1,0 +1,45 @@
+package raftstore
+
+import (
+	"context"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/conclave-kv/conclave/internal/conclavepb"
+)
+
+// What members ask each other besides raft's own messages.
+const (
+	// KindConfirm asks a voter for its current term.
+	KindConfirm Kind = 1 + iota
+	// KindReadIndex asks the leader for a confirmed index.
+	KindReadIndex
+	// KindClaim tells a peer that a member starts with a data directory.
+	KindClaim
+	// KindForward carries a batch of requests to the leader of a term.
+	KindForward
+)
+
+// handleCalls installs the node's own answers.
+func (n *Node) handleCalls() {
+	n.cfg.Mesh.Handle(KindConfirm, n.answerConfirm)
+	n.cfg.Mesh.Handle(KindReadIndex, n.answerReadIndex)
+}
+
+// answerConfirm runs outside raft's main loop, so that no fsync stands in the
+// way of a read. The term was made durable before raft showed it.
+func (n *Node) answerConfirm(context.Context, uint64, []byte) ([]byte, error) {
+	return proto.Marshal(&conclavepb.Confirm{Term: n.raft.CurrentTerm()})
+}
+
+func (n *Node) answerReadIndex(ctx context.Context, _ uint64, _ []byte) ([]byte, error) {
+	lead := n.leadership()
+	if lead.Leader != n.cfg.Self {
+		return nil, ErrNotLeader
+	}
+	index, err := n.confirmLead(ctx, lead.Term)
+	if err != nil {
+		return nil, err
+	}
+	return proto.Marshal(&conclavepb.ReadIndex{Index: index})
+}

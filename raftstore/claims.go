@@ -1,0 +1,125 @@
+package raftstore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/conclave-kv/conclave/internal/conclavepb"
+	"github.com/conclave-kv/conclave/internal/durable"
+)
+
+// ErrClaimed: a member's id was started with another data directory before. Had
+// that one voted, a new one could vote again and elect a second leader.
+var ErrClaimed = errors.New("member was started with another data directory before")
+
+// Claims is what a member knows about the data directories that others started
+// with: the first one that an id claims is the only one, for ever. It is kept
+// in a file, and safe for concurrent use.
+type Claims struct {
+	// Started reports whether an id is known from elsewhere to have been
+	// started, so that its first claim to this member is not its first. May
+	// be nil; set it before the Claims are used.
+	Started func(id uint64) bool
+
+	mu    sync.Mutex
+	path  string // empty: not kept yet
+	known map[uint64]string
+}
+
+// NewClaims returns an empty record that is not kept in a file yet. Nothing can
+// be claimed from it before Keep.
+func NewClaims() *Claims { return &Claims{known: make(map[uint64]string)} }
+
+// LoadClaims reads the record at path; a missing file is an empty record.
+func LoadClaims(path string) (*Claims, error) {
+	c := &Claims{path: path, known: make(map[uint64]string)}
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read claims: %w", err)
+	}
+	if err := json.Unmarshal(raw, &c.known); err != nil {
+		return nil, fmt.Errorf("read claims %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Keep stores the record at path from now on.
+func (c *Claims) Keep(path string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.path = path
+	return c.store()
+}
+
+// Admit says whether the data directory of a peer is the one it started with.
+func (c *Claims) Admit(h Hello) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.check(h.From, h.Instance)
+}
+
+func (c *Claims) check(id uint64, instance string) error {
+	if known, ok := c.known[id]; ok && known != instance {
+		return fmt.Errorf("member %x: %w; to replace it, remove it from the cluster and add it again under a new id", id, ErrClaimed)
+	}
+	return nil
+}
+
+// Claim records that id starts with a data directory; it is durable on return.
+func (c *Claims) Claim(id uint64, instance string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.check(id, instance); err != nil {
+		return err
+	}
+	if _, ok := c.known[id]; ok {
+		return nil
+	}
+	if c.Started != nil && c.Started(id) {
+		return fmt.Errorf("member %x: %w; to replace it, remove it from the cluster and add it again under a new id", id, ErrClaimed)
+	}
+	c.known[id] = instance
+	return c.store()
+}
+
+func (c *Claims) store() error {
+	raw, err := json.Marshal(c.known)
+	if err != nil {
+		return err
+	}
+	if err := durable.WriteFile(c.path, raw, 0o600); err != nil {
+		return fmt.Errorf("write claims: %w", err)
+	}
+	return nil
+}
+
+// codeClaimed is the code of a claim refused with ErrClaimed.
+const codeClaimed = 1
+
+// Serve answers the claims of peers. It must not be called before Keep.
+func (c *Claims) Serve(mesh *Mesh) {
+	mesh.Handle(KindClaim, func(_ context.Context, from uint64, payload []byte) ([]byte, error) {
+		var claim conclavepb.Claim
+		if err := proto.Unmarshal(payload, &claim); err != nil {
+			return nil, err
+		}
+		if claim.Member != from {
+			return nil, fmt.Errorf("raftstore: member %x claims to be %x", from, claim.Member)
+		}
+		err := c.Claim(claim.Member, claim.Instance)
+		if errors.Is(err, ErrClaimed) {
+			return nil, &CallError{Code: codeClaimed, Text: err.Error()}
+		}
+		return nil, err
+	})
+}

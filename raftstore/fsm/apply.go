@@ -1,0 +1,134 @@
+package fsm
+
+import (
+	"errors"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/conclave-kv/conclave/internal/conclavepb"
+	"github.com/conclave-kv/conclave/kv"
+	"github.com/conclave-kv/conclave/pki/ledger"
+)
+
+// Configure applies an agreed membership.
+func (m *Machine) Configure(index, term uint64, conf *conclavepb.Configuration) {
+	m.begin()
+	m.at = position{index: index, term: term, confIndex: index, conf: conf}
+	m.members = m.members.configure(conf)
+	m.changed.members = m.members
+}
+
+// Command applies one agreed entry. The Machine may keep parts of data.
+func (m *Machine) Command(index, term uint64, data []byte) {
+	m.begin()
+	m.at.index, m.at.term = index, term
+	e, err := decodeEntry(data)
+	if err != nil {
+		m.fatal(index, err)
+	}
+	wanted := m.sink.Wants(e.batch)
+	if e.term != term {
+		if wanted {
+			m.deliveries = append(m.deliveries, delivery{batch: e.batch, term: e.term})
+		}
+		return
+	}
+	results := []Result{}
+	for {
+		req, ok, err := e.next()
+		if err != nil {
+			m.fatal(index, err)
+		}
+		if !ok {
+			break
+		}
+		result := m.apply(index, req, wanted)
+		if wanted {
+			results = append(results, result)
+		}
+	}
+	if wanted {
+		m.deliveries = append(m.deliveries, delivery{batch: e.batch, term: e.term, results: results})
+	}
+}
+
+// apply is the one switch over what a request may ask for.
+func (m *Machine) apply(index uint64, req request, wanted bool) Result {
+	switch req.kind {
+	case KindPut, KindDeleteRange, KindTxn, KindCompact:
+		return m.applyKeys(index, req, wanted)
+	case KindTermOpen:
+		m.opened = m.at.term
+	case KindAttributes:
+		var a conclavepb.Attributes
+		m.decode(index, req.body, &a)
+		m.members = m.members.publish(&a)
+		m.changed.members = m.members
+	case KindClusterVersion:
+		var v conclavepb.ClusterVersion
+		m.decode(index, req.body, &v)
+		m.clusterVersion, m.changed.clusterVersion = v.Version, v.Version
+	case KindLedger:
+		_, err := m.ledger.Apply(req.body)
+		if err != nil && !errors.Is(err, ledger.ErrRejected) {
+			m.fatal(index, err)
+		}
+		return Result{Err: err}
+	default:
+		m.log.Panic().Uint64("index", index).Uint8("kind", uint8(req.kind)).Msg("log entry asks for what this version does not know")
+	}
+	return Result{}
+}
+
+// applyKeys applies a request to the key-value store.
+func (m *Machine) applyKeys(index uint64, req request, wanted bool) Result {
+	if m.batch == nil {
+		m.batch = m.keys.NewBatch()
+	}
+	answer := kv.None
+	if wanted {
+		answer = kv.Full
+	}
+	switch req.kind {
+	case KindPut:
+		var r pb.PutRequest
+		m.decode(index, req.body, &r)
+		resp, err := m.batch.Put(&r, answer)
+		return result(resp, err)
+	case KindDeleteRange:
+		var r pb.DeleteRangeRequest
+		m.decode(index, req.body, &r)
+		resp, err := m.batch.DeleteRange(&r, answer)
+		return result(resp, err)
+	case KindTxn:
+		var r pb.TxnRequest
+		m.decode(index, req.body, &r)
+		resp, err := m.batch.Txn(&r, answer)
+		return result(resp, err)
+	default:
+		var r pb.CompactionRequest
+		m.decode(index, req.body, &r)
+		resp, err := m.batch.Compact(&r, answer)
+		return result(resp, err)
+	}
+}
+
+func result[T any](resp *T, err error) Result {
+	if err != nil {
+		return Result{Err: err}
+	}
+	return Result{Response: resp}
+}
+
+// decode reads a body that a member of this cluster encoded.
+func (m *Machine) decode(index uint64, body []byte, msg proto.Message) {
+	if err := proto.Unmarshal(body, msg); err != nil {
+		m.fatal(index, err)
+	}
+}
+
+// fatal stops the process: below the log there is no maybe.
+func (m *Machine) fatal(index uint64, err error) {
+	m.log.Panic().Err(err).Uint64("index", index).Msg("log entry cannot be applied")
+}

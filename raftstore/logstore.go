@@ -1,0 +1,98 @@
+package raftstore
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+)
+
+// logStore is raft's log and stable store: a write-ahead log on disk with its
+// newest entries in memory.
+type logStore struct {
+	*wal.WAL
+	cache   logCache
+	fsync   prometheus.Histogram
+	written prometheus.Counter
+}
+
+// openLogStore opens or creates the log in dir.
+func openLogStore(dir string, reg prometheus.Registerer, log zerolog.Logger) (*logStore, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("create log directory: %w", err)
+	}
+	w, err := wal.Open(dir, wal.WithLogger(newRaftLogger(log, "wal")))
+	if err != nil {
+		return nil, fmt.Errorf("open log in %s: %w", dir, err)
+	}
+	s := &logStore{
+		WAL:   w,
+		cache: logCache{limit: cacheBytes},
+		fsync: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "etcd_disk_wal_fsync_duration_seconds",
+			Help:    "Seconds to write and sync a group of entries to the raft log.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
+		}),
+		written: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "etcd_disk_wal_write_bytes_total",
+			Help: "Bytes of entry data written to the raft log.",
+		}),
+	}
+	reg.MustRegister(s.fsync, s.written)
+	return s, nil
+}
+
+// GetLog reads one entry, from memory if it is among the newest.
+func (s *logStore) GetLog(index uint64, log *raft.Log) error {
+	if s.cache.get(index, log) {
+		return nil
+	}
+	return s.WAL.GetLog(index, log)
+}
+
+// StoreLog stores one entry; see StoreLogs.
+func (s *logStore) StoreLog(log *raft.Log) error {
+	return s.StoreLogs([]*raft.Log{log})
+}
+
+// StoreLogs returns when the entries are on stable storage (one write and one
+// fdatasync).
+func (s *logStore) StoreLogs(logs []*raft.Log) error {
+	start := time.Now()
+	if err := s.WAL.StoreLogs(logs); err != nil {
+		return fmt.Errorf("write raft log: %w", err)
+	}
+	s.fsync.Observe(time.Since(start).Seconds())
+	bytes := 0
+	for _, l := range logs {
+		bytes += len(l.Data)
+	}
+	s.written.Add(float64(bytes))
+	s.cache.add(logs)
+	return nil
+}
+
+// DeleteRange removes entries from either end of the log.
+func (s *logStore) DeleteRange(lo, hi uint64) error {
+	s.cache.clear()
+	return s.WAL.DeleteRange(lo, hi)
+}
+
+// recordCommit stores a commit index beside an entry's data, in the field that
+// raft leaves to its user and replicates with the entry.
+func recordCommit(index uint64) []byte {
+	return binary.BigEndian.AppendUint64(nil, index)
+}
+
+// recordedCommit reads what recordCommit stored; 0 where nothing was.
+func recordedCommit(l *raft.Log) uint64 {
+	if len(l.Extensions) != 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(l.Extensions)
+}

@@ -1,0 +1,95 @@
+package raftstore
+
+import (
+	"io"
+
+	"github.com/hashicorp/raft"
+	"github.com/rs/zerolog"
+
+	"github.com/conclave-kv/conclave/internal/conclavepb"
+)
+
+// Machine is the state that a Node replicates.
+//
+// Command, Configure and Publish are called from one goroutine at a time:
+// during Open from the caller's, afterwards from raft's. Indexes rise without
+// repetition. The calls must not block on a disk, a network or a client, and
+// must be deterministic; there is no error to return, because a member that
+// cannot apply what was agreed must stop.
+type Machine interface {
+	// Command applies one agreed command. The Machine may keep data.
+	Command(index, term uint64, data []byte)
+	// Configure applies an agreed membership.
+	Configure(index, term uint64, conf *conclavepb.Configuration)
+	// Publish ends a batch of the calls above: readers see all of it, and
+	// whoever waits for its results is woken.
+	Publish()
+	// Applied is the index of the newest command or membership published.
+	// Safe for concurrent use.
+	Applied() uint64
+	// Synced tells what the state file holds: everything up to index, of term,
+	// and the membership in force there. Zero and nil for a new file.
+	Synced() Synced
+}
+
+// Synced is the position of a state file in the log. It is an alias so that a
+// Machine need not import this package.
+type Synced = interface {
+	Position() (index, term uint64)
+	Membership() (index uint64, conf *conclavepb.Configuration)
+}
+
+// applier feeds a Machine from raft: it skips what the Machine already holds
+// and tells the node of each commit.
+type applier struct {
+	machine   Machine
+	committed func(index uint64)
+	changed   func(*conclavepb.Configuration) // may be nil
+	log       zerolog.Logger
+}
+
+// Apply is unused by raft for a BatchingFSM and serves single entries alike.
+func (a *applier) Apply(l *raft.Log) any {
+	return a.ApplyBatch([]*raft.Log{l})[0]
+}
+
+// ApplyBatch hands committed entries to the Machine, in order.
+func (a *applier) ApplyBatch(logs []*raft.Log) []any {
+	for _, l := range logs {
+		a.apply(l)
+	}
+	a.machine.Publish()
+	a.committed(logs[len(logs)-1].Index)
+	return make([]any, len(logs))
+}
+
+func (a *applier) apply(l *raft.Log) {
+	if l.Index <= a.machine.Applied() {
+		return
+	}
+	switch l.Type {
+	case raft.LogCommand:
+		a.machine.Command(l.Index, l.Term, l.Data)
+	case raft.LogConfiguration:
+		conf, err := decodeConfiguration(raft.DecodeConfiguration(l.Data))
+		if err != nil {
+			a.log.Panic().Err(err).Uint64("index", l.Index).Msg("membership entry is unreadable")
+		}
+		a.machine.Configure(l.Index, l.Term, conf)
+		if a.changed != nil {
+			a.changed(conf)
+		}
+	}
+}
+
+// Snapshot is never asked for: the state file is the snapshot.
+func (a *applier) Snapshot() (raft.FSMSnapshot, error) {
+	return nil, raft.ErrNothingNewToSnapshot
+}
+
+// Restore would replace the state through raft, which this package never asks
+// for.
+func (a *applier) Restore(source io.ReadCloser) error {
+	source.Close()
+	return errNoRestore
+}
