@@ -58,14 +58,18 @@ func orExit(err error) error {
 	return err
 }
 
-// tail is the end of the process's log.
+// tail is the end of the process's log: five lines, the start of each.
 func (p *process) tail() string {
 	text, err := os.ReadFile(p.log)
 	if err != nil {
 		return err.Error()
 	}
 	lines := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
-	return string(bytes.Join(lines[max(0, len(lines)-5):], []byte("\n")))
+	lines = lines[max(0, len(lines)-5):]
+	for i, line := range lines {
+		lines[i] = line[:min(len(line), 300)]
+	}
+	return string(bytes.Join(lines, []byte("\n")))
 }
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
