@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/conclave-kv/conclave/kv"
 	"github.com/conclave-kv/conclave/member"
 )
 
@@ -36,6 +37,12 @@ var errorTable = []struct {
 	{member.ErrTooManyRequests, errTooManyRequests},
 	{member.ErrMemberNotFound, rpctypes.ErrGRPCMemberNotFound},
 	{member.ErrNotCapable, rpctypes.ErrGRPCNotCapable},
+
+	{kv.ErrCompacted, rpctypes.ErrGRPCCompacted},
+	{kv.ErrFutureRevision, rpctypes.ErrGRPCFutureRev},
+	{kv.ErrKeyNotFound, rpctypes.ErrGRPCKeyNotFound},
+	{kv.ErrLeaseNotFound, rpctypes.ErrGRPCLeaseNotFound},
+	{kv.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
 }
 
 // toGRPC translates an error of the Backend. A gRPC status passes as it is; a
@@ -50,8 +57,10 @@ func toGRPC(err error) error {
 			return errorTable[i].grpc
 		}
 	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return status.FromContextError(err).Err()
+	for _, c := range []error{context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, c) {
+			return status.FromContextError(c).Err()
+		}
 	}
 	if _, ok := status.FromError(err); ok {
 		return err

@@ -17,6 +17,11 @@ import (
 // cut off.
 const hardStopTimeout = 5 * time.Second
 
+// httpStopTimeout is how long HTTP requests may take to end at Close. They are
+// probes and scrapes; a connection on which nothing was asked yet would hold
+// net/http's own graceful stop for 5 s.
+const httpStopTimeout = time.Second
+
 // Server is the door for clients, from New to Close.
 type Server struct {
 	opts    Options
@@ -35,6 +40,9 @@ type Server struct {
 	ctx    context.Context // done at Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+
+	mu      sync.Mutex // orders Serve's starting before Close's waiting
+	stopped bool
 
 	closeOnce sync.Once
 	closed    chan struct{}
@@ -95,6 +103,17 @@ func (s *Server) newDoor(sock *socket) *door {
 
 // Serve answers clients until Close, then returns nil. It may be called once.
 func (s *Server) Serve() error {
+	s.start()
+	<-s.closed
+	return nil
+}
+
+func (s *Server) start() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return
+	}
 	s.wg.Go(func() { s.streams.watch(s.ctx) })
 	s.wg.Go(func() { _ = s.grpc.Serve(s.toGRPC) })
 	s.wg.Go(func() { _ = s.client.Serve(s.toHTTP) })
@@ -102,8 +121,6 @@ func (s *Server) Serve() error {
 	for _, d := range s.doors {
 		s.wg.Go(func() { s.open(d) })
 	}
-	<-s.closed
-	return nil
 }
 
 // open runs a door, a client's as soon as the member is ready.
@@ -155,6 +172,9 @@ func (s *Server) Close() error {
 }
 
 func (s *Server) stop() error {
+	s.mu.Lock()
+	s.stopped = true
+	s.mu.Unlock()
 	for _, d := range s.doors {
 		d.close()
 	}
@@ -165,7 +185,7 @@ func (s *Server) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.opts.StopTimeout)
 	defer cancel()
 	// gRPC and HTTP end side by side. A gRPC call that came by way of the HTTP
-	// server (see route.go) is cut off here: only grpc's own transport drains.
+	// server (handlers.client) is cut off here: only grpc's own transport drains.
 	var end sync.WaitGroup
 	end.Go(func() { stopHTTP(ctx, s.client) })
 	end.Go(func() { stopHTTP(ctx, s.probes) })
@@ -179,6 +199,8 @@ func (s *Server) stop() error {
 }
 
 func stopHTTP(ctx context.Context, h *http.Server) {
+	ctx, cancel := context.WithTimeout(ctx, httpStopTimeout)
+	defer cancel()
 	if err := h.Shutdown(ctx); err != nil {
 		_ = h.Close()
 	}

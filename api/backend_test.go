@@ -1,0 +1,133 @@
+package api
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/conclave-kv/conclave/internal/version"
+	"github.com/conclave-kv/conclave/kv"
+)
+
+// fakeBackend is a member with one map and no history. Each hook, when set,
+// decides about the call before the map is asked.
+type fakeBackend struct {
+	mu      sync.Mutex
+	rev     int64
+	keys    map[string]*mvccpb.KeyValue
+	alarms  []*pb.AlarmMember
+	learner bool
+
+	leader  atomic.Uint64
+	version atomic.Pointer[string]
+	onRange atomic.Pointer[func(context.Context, *pb.RangeRequest) error]
+	onPut   atomic.Pointer[func(context.Context, *pb.PutRequest) error]
+}
+
+func newFakeBackend() *fakeBackend {
+	b := &fakeBackend{rev: 1, keys: make(map[string]*mvccpb.KeyValue)}
+	b.leader.Store(7)
+	v := version.Cluster
+	b.version.Store(&v)
+	return b
+}
+
+func (b *fakeBackend) header() *pb.ResponseHeader {
+	return &pb.ResponseHeader{ClusterId: 1, MemberId: 7, Revision: b.rev, RaftTerm: 2}
+}
+
+func (b *fakeBackend) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
+	if f := b.onRange.Load(); f != nil {
+		if err := (*f)(ctx, r); err != nil {
+			return nil, err
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if r.Revision > b.rev {
+		return nil, kv.ErrFutureRevision
+	}
+	resp := &pb.RangeResponse{Header: b.header()}
+	if e, ok := b.keys[string(r.Key)]; ok {
+		resp.Kvs, resp.Count = []*mvccpb.KeyValue{e}, 1
+	}
+	return resp, nil
+}
+
+func (b *fakeBackend) Put(ctx context.Context, r *pb.PutRequest) (*pb.PutResponse, error) {
+	if f := b.onPut.Load(); f != nil {
+		if err := (*f)(ctx, r); err != nil {
+			return nil, err
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rev++
+	b.keys[string(r.Key)] = &mvccpb.KeyValue{Key: r.Key, Value: r.Value, CreateRevision: b.rev, ModRevision: b.rev, Version: 1}
+	return &pb.PutResponse{Header: b.header()}, nil
+}
+
+func (b *fakeBackend) DeleteRange(_ context.Context, r *pb.DeleteRangeRequest) (*pb.DeleteRangeResponse, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	resp := &pb.DeleteRangeResponse{}
+	if _, ok := b.keys[string(r.Key)]; ok {
+		delete(b.keys, string(r.Key))
+		b.rev++
+		resp.Deleted = 1
+	}
+	resp.Header = b.header()
+	return resp, nil
+}
+
+func (b *fakeBackend) Txn(context.Context, *pb.TxnRequest) (*pb.TxnResponse, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return &pb.TxnResponse{Header: b.header(), Succeeded: true}, nil
+}
+
+func (b *fakeBackend) Compact(_ context.Context, r *pb.CompactionRequest) (*pb.CompactionResponse, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if r.Revision > b.rev {
+		return nil, kv.ErrFutureRevision
+	}
+	return &pb.CompactionResponse{Header: b.header()}, nil
+}
+
+func (b *fakeBackend) Status(context.Context) (*pb.StatusResponse, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return &pb.StatusResponse{Header: b.header(), Version: version.EtcdServer, DbSize: 4096, Leader: b.leader.Load(), IsLearner: b.learner}, nil
+}
+
+func (b *fakeBackend) MemberList(context.Context, bool) (*pb.MemberListResponse, error) {
+	return &pb.MemberListResponse{
+		Header:  &pb.ResponseHeader{ClusterId: 1, MemberId: 7, RaftTerm: 2},
+		Members: []*pb.Member{{ID: 7, Name: "m1", PeerURLs: []string{"http://127.0.0.1:2380"}}},
+	}, nil
+}
+
+func (b *fakeBackend) Alarms(context.Context) (*pb.AlarmResponse, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return &pb.AlarmResponse{Header: b.header(), Alarms: append([]*pb.AlarmMember(nil), b.alarms...)}, nil
+}
+
+func (b *fakeBackend) Leader() uint64         { return b.leader.Load() }
+func (b *fakeBackend) ClusterVersion() string { return *b.version.Load() }
+
+// stall makes linearizable reads wait until their context is done.
+func (b *fakeBackend) stall() {
+	f := func(ctx context.Context, r *pb.RangeRequest) error {
+		if r.Serializable {
+			return nil
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	b.onRange.Store(&f)
+}
