@@ -33,8 +33,10 @@ var rows = map[string][]string{
 	"bootstrap":           {},
 	"bootstrap/discovery": {"bootstrap"},
 	"bootstrap/dnssrv":    {"bootstrap"},
-	"pki":                 {"pki/ledger"},
-	"pki/ledger":          {},
+	// The conformance suite that the tests of every Source run.
+	"bootstrap/bootstraptest": {"bootstrap"},
+	"pki":                     {"pki/ledger"},
+	"pki/ledger":              {},
 
 	// Floor 0: helpers that know nobody.
 	"internal/conclavepb": {},
