@@ -1,0 +1,247 @@
+package kv
+
+import (
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+// Answer says how much of a response is wanted. The state that follows and the
+// error are the same for each.
+type Answer uint8
+
+const (
+	// Full builds the response.
+	Full Answer = iota
+	// None returns a nil response: for members that apply a request which
+	// another one has to answer.
+	None
+)
+
+// A Batch performs requests one after the other on the newest state. Requests
+// see those before them; other goroutines see nothing until Freeze. A batch is
+// used by one goroutine.
+type Batch struct {
+	state      // of the batch so far; rev counts an open request's revision once it wrote
+	tree  tree // root is state.root
+	ch    *Changes
+	begun int64 // revision before the open request
+	first int   // index in ch.recs of the open request's first record
+	txn   txn   // reused by the transactions of the batch
+}
+
+// maxPresize bounds the records for which a batch has room from the start.
+const maxPresize = 1024
+
+// NewBatch opens a batch. There is one at a time, and each must be frozen.
+func (s *Store) NewBatch() *Batch {
+	if !s.writing.CompareAndSwap(false, true) {
+		panic("kv: a batch was opened while another one is open")
+	}
+	b := &Batch{state: s.View().state}
+	b.tree = tree{root: b.root, edit: s.nextEdit()}
+	b.ch = &Changes{st: s, recs: make([]change, 0, s.recs), schedule: none, finished: none}
+	b.own = b.ch
+	return b
+}
+
+// Rev returns the revision after the requests so far.
+func (b *Batch) Rev() int64 { return b.rev }
+
+// Freeze ends the batch: it does the next part of a running compaction and
+// publishes the new view. The changes have to reach the file in the order of
+// their batches; empty ones need not.
+func (b *Batch) Freeze() (*View, *Changes) {
+	s := b.st
+	b.pruneStep()
+	s.recs = min(len(b.ch.recs), maxPresize)
+	b.ch.last = b.rev
+	v := &View{b.state}
+	v.own = nil
+	// Readers of the new view must find its records: overlay first.
+	if !b.ch.Empty() {
+		s.enqueue(b.ch)
+	}
+	s.view.Store(v)
+	b.tree.edit = 0 // the nodes belong to the view now
+	s.writing.Store(false)
+	return v, b.ch
+}
+
+// begin and end enclose a request that may write: its records get one revision.
+func (b *Batch) begin() {
+	b.begun, b.first = b.rev, len(b.ch.recs)
+}
+
+// next returns the revision of the open request's next record.
+func (b *Batch) next() revision {
+	sub := len(b.ch.recs) - b.first
+	if sub > maxSub {
+		panic("kv: a request writes too many records")
+	}
+	b.rev = b.begun + 1
+	return revision{main: b.rev, sub: uint32(sub)}
+}
+
+func (b *Batch) record(r revision, enc []byte) {
+	b.ch.recs = append(b.ch.recs, change{r, enc})
+	b.ch.bytes += len(enc)
+}
+
+// A putAnswer is a response in one piece of memory.
+type putAnswer struct {
+	resp   pb.PutResponse
+	header pb.ResponseHeader
+}
+
+// Put performs r. Errors: ErrLeaseNotFound, ErrKeyNotFound.
+func (b *Batch) Put(r *pb.PutRequest, a Answer) (*pb.PutResponse, error) {
+	if !b.leaseGranted(r.Lease) {
+		return nil, ErrLeaseNotFound
+	}
+	b.begin()
+	return b.putOp(r, a)
+}
+
+// putOp performs a put of the open request.
+func (b *Batch) putOp(r *pb.PutRequest, a Answer) (*pb.PutResponse, error) {
+	value, lease := r.Value, r.Lease
+	var prev *mvccpb.KeyValue
+	keep := r.IgnoreValue || r.IgnoreLease
+	if keep || r.PrevKv && a == Full {
+		var err error
+		if prev, err = b.get(r.Key); err != nil {
+			return nil, err
+		}
+		if keep && prev == nil {
+			return nil, ErrKeyNotFound
+		}
+	}
+	if r.IgnoreValue {
+		value = prev.Value
+	}
+	if r.IgnoreLease {
+		lease = prev.Lease
+	}
+	b.put(r.Key, value, lease)
+	if a == None {
+		return nil, nil
+	}
+	p := &putAnswer{}
+	p.resp.Header = &p.header
+	p.header.Revision = b.rev
+	if r.PrevKv {
+		p.resp.PrevKv = prev
+	}
+	return &p.resp, nil
+}
+
+// put writes key.
+func (b *Batch) put(key, value []byte, lease int64) {
+	rev := b.next()
+	s := b.st
+	b.tree.upsert(key, func(old *entry) *entry {
+		rec := record{key: key, value: value, create: rev.main, mod: rev.main, version: 1, lease: lease}
+		if old != nil && !old.dead() {
+			var was record
+			if !was.decode(old.enc) {
+				panic("kv: an entry of the index cannot be decoded")
+			}
+			rec.create, rec.version = was.create, was.version+1
+		}
+		enc := rec.encode()
+		b.record(rev, enc)
+		s.inline -= old.inlineSize()
+		e := s.newEntry(rev, &rec, enc)
+		e.succeed(old)
+		return e
+	})
+	b.root = b.tree.root
+}
+
+// newEntry makes the entry of a record that is not a deletion, and accounts
+// for it if it is kept whole. enc is the record's encoding; nil lets newEntry
+// make what it needs.
+func (s *Store) newEntry(rev revision, rec *record, enc []byte) *entry {
+	e := &entry{main: rev.main, bits: rev.sub}
+	size := int64(rec.size())
+	if len(rec.value) == 0 ||
+		len(rec.value) <= s.opts.MaxInline && s.inline+size <= s.opts.InlineBudget {
+		if enc == nil {
+			enc = rec.encode()
+		}
+		e.enc = enc
+		e.bits |= bitWhole
+		s.inline += size
+		return e
+	}
+	stub := *rec
+	stub.value = nil
+	e.enc = stub.encode()
+	return e
+}
+
+// DeleteRange performs r. Nothing to delete leaves the revision as it is.
+func (b *Batch) DeleteRange(r *pb.DeleteRangeRequest, a Answer) (*pb.DeleteRangeResponse, error) {
+	b.begin()
+	return b.deleteOp(r, a)
+}
+
+// deleteOp performs a deletion of the open request.
+func (b *Batch) deleteOp(r *pb.DeleteRangeRequest, a Answer) (*pb.DeleteRangeResponse, error) {
+	hits, _ := b.collect(spanOf(r.Key, r.RangeEnd), b.rev, 0)
+	var resp *pb.DeleteRangeResponse
+	if a == Full {
+		resp = &pb.DeleteRangeResponse{Deleted: int64(len(hits))}
+		if r.PrevKv {
+			var err error
+			if resp.PrevKvs, err = b.loadAll(hits, b.rev, true); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, h := range hits {
+		b.delete(h.e)
+	}
+	if a == Full {
+		resp.Header = &pb.ResponseHeader{Revision: b.rev}
+	}
+	return resp, nil
+}
+
+// delete writes a deletion of e's key.
+func (b *Batch) delete(e *entry) {
+	rev := b.next()
+	rev.tomb = true
+	rec := record{key: e.key()}
+	enc := rec.encode()
+	b.record(rev, enc)
+	b.tree.upsert(rec.key, func(old *entry) *entry {
+		b.st.inline -= old.inlineSize()
+		t := &entry{enc: enc, main: rev.main, bits: rev.sub | bitTomb}
+		t.succeed(old)
+		return t
+	})
+	b.root = b.tree.root
+}
+
+// Compact makes the revisions before r.Revision unreadable. Errors:
+// ErrCompacted, ErrFutureRevision.
+//
+// It takes effect at once; what it makes unreachable is deleted with this
+// batch and the following ones (Store.Pruning). A deletion written at
+// r.Revision itself stays, for watchers that start there.
+func (b *Batch) Compact(r *pb.CompactionRequest, a Answer) (*pb.CompactionResponse, error) {
+	switch {
+	case r.Revision <= b.compactRev:
+		return nil, ErrCompacted
+	case r.Revision > b.rev:
+		return nil, ErrFutureRevision
+	}
+	b.compactRev = r.Revision
+	b.ch.schedule = r.Revision
+	b.st.prune.start(r.Revision)
+	if a == None {
+		return nil, nil
+	}
+	return &pb.CompactionResponse{Header: &pb.ResponseHeader{Revision: b.rev}}, nil
+}

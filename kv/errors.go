@@ -1,0 +1,20 @@
+package kv
+
+import "errors"
+
+// The errors of requests. None leaves a partial write behind.
+var (
+	// ErrCompacted: the revision asked for is older than the newest
+	// compaction, or a compaction asked for is not newer than it.
+	ErrCompacted = errors.New("required revision has been compacted")
+	// ErrFutureRevision: the revision asked for does not exist yet.
+	ErrFutureRevision = errors.New("required revision is a future revision")
+	// ErrKeyNotFound: a put that keeps the old value or lease
+	// (ignore_value, ignore_lease) names a key that does not exist.
+	ErrKeyNotFound = errors.New("key not found")
+	// ErrLeaseNotFound: a put names a lease that was not granted.
+	ErrLeaseNotFound = errors.New("requested lease not found")
+	// ErrCorrupt: index and state file contradict each other, or the file
+	// cannot be read. The process has to stop.
+	ErrCorrupt = errors.New("key-value state is corrupt")
+)

@@ -1,0 +1,118 @@
+package kv
+
+import (
+	"fmt"
+
+	"go.etcd.io/bbolt"
+)
+
+// Open loads the state that tx sees. db is where the store reads from later:
+// the database of tx. Buckets that do not exist yet are empty; Changes.Write
+// makes them. A compaction that was not finished goes on with the next batches.
+func Open(db *bbolt.DB, tx *bbolt.Tx, opts Options) (*Store, error) {
+	s := &Store{opts: opts.withDefaults()}
+	s.db.Store(db)
+	scheduled, finished := int64(none), int64(none)
+	if meta := tx.Bucket(bucketMeta); meta != nil {
+		var err error
+		if scheduled, err = readMetaRev(meta, metaScheduledComp); err != nil {
+			return nil, err
+		}
+		if finished, err = readMetaRev(meta, metaFinishedComp); err != nil {
+			return nil, err
+		}
+	}
+	l := loader{s: s}
+	l.tree.edit = s.nextEdit()
+	l.tree.root = newLeaf(l.tree.edit)
+	if keys := tx.Bucket(bucketKey); keys != nil {
+		if err := l.load(keys); err != nil {
+			return nil, err
+		}
+	}
+	s.compacted.Store(finished)
+	compactRev := max(scheduled, finished)
+	if compactRev > finished {
+		s.prune.start(compactRev)
+	}
+	// The newest record may be the deletion that the compaction was about to
+	// take, or took: the revision must not go back behind it.
+	s.view.Store(&View{state{
+		st: s, root: l.tree.root, rev: max(1, l.last, compactRev), compactRev: compactRev,
+	}})
+	return s, nil
+}
+
+func readMetaRev(meta *bbolt.Bucket, key []byte) (int64, error) {
+	v := meta.Get(key)
+	if v == nil {
+		return none, nil
+	}
+	r, err := parseRevKey(v)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %s in the meta bucket is %x, which is no revision", ErrCorrupt, key, v)
+	}
+	return r.main, nil
+}
+
+// A loader builds the index. It reads the records backwards, so that the first
+// one seen of a key is its newest: only that one's value is looked at, and the
+// newest values have the first claim on the budget.
+type loader struct {
+	s    *Store
+	tree tree
+	last int64 // main revision of the newest record
+}
+
+func (l *loader) load(keys *bbolt.Bucket) error {
+	c := keys.Cursor()
+	for k, v := c.Last(); k != nil; k, v = c.Prev() {
+		rev, err := parseRevKey(k)
+		if err != nil {
+			return err
+		}
+		l.last = max(l.last, rev.main)
+		var rec record
+		if !rec.decode(v) {
+			return fmt.Errorf("%w: record %v in the key bucket cannot be decoded", ErrCorrupt, rev)
+		}
+		l.tree.upsert(rec.key, func(e *entry) *entry {
+			if e == nil {
+				return l.s.loadEntry(rev, &rec)
+			}
+			e.addOlder(rev)
+			return e
+		})
+	}
+	l.tree.root.ascend(nil, nil, func(e *entry) bool {
+		e.oldestFirst()
+		return true
+	})
+	return nil
+}
+
+// loadEntry makes the entry of a key's newest record, which lies in the file.
+func (s *Store) loadEntry(rev revision, rec *record) *entry {
+	if rev.tomb {
+		return &entry{enc: rec.encode(), main: rev.main, bits: rev.sub | bitTomb}
+	}
+	return s.newEntry(rev, rec, nil)
+}
+
+// addOlder appends a revision older than all of e's. While loading only: e is
+// not shared yet, and its history is newest first.
+func (e *entry) addOlder(r revision) {
+	if e.hist == nil {
+		e.hist = &history{}
+	}
+	e.hist.revs = append(e.hist.revs, packRev(r))
+	e.nhist++
+}
+
+// oldestFirst ends the loading of e.
+func (e *entry) oldestFirst() {
+	revs := e.old()
+	for i, j := 0, len(revs)-1; i < j; i, j = i+1, j-1 {
+		revs[i], revs[j] = revs[j], revs[i]
+	}
+}

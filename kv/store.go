@@ -1,0 +1,86 @@
+package kv
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"go.etcd.io/bbolt"
+)
+
+// Options tune a Store. The zero value means the defaults.
+type Options struct {
+	// MaxInline is the size in bytes up to which a value is kept in memory;
+	// 0 means 4 KiB, a negative number keeps none.
+	MaxInline int
+	// InlineBudget bounds the memory for records kept whole, in bytes. New
+	// values beyond it are read from disk. 0 means 256 MiB.
+	InlineBudget int64
+	// PruneStep is how many keys a batch examines at most for what a
+	// compaction made unreachable, and how many records it deletes at most.
+	// 0 means 512.
+	PruneStep int
+}
+
+const (
+	defaultMaxInline    = 4 << 10
+	defaultInlineBudget = 256 << 20
+	defaultPruneStep    = 512
+)
+
+func (o Options) withDefaults() Options {
+	if o.MaxInline == 0 {
+		o.MaxInline = defaultMaxInline
+	}
+	if o.InlineBudget == 0 {
+		o.InlineBudget = defaultInlineBudget
+	}
+	if o.PruneStep <= 0 {
+		o.PruneStep = defaultPruneStep
+	}
+	return o
+}
+
+// A Store is the key-value state of one member. View and the methods of views
+// may be called from any goroutine. Batches are made by one writer at a time,
+// changes are reported Done by one committer at a time.
+type Store struct {
+	opts    Options
+	db      atomic.Pointer[bbolt.DB]
+	view    atomic.Pointer[View]
+	overlay atomic.Pointer[[]*Changes]
+	mu      sync.Mutex // guards replacing overlay
+	// compacted is the newest compaction whose deletions are all on disk.
+	compacted atomic.Int64
+	writing   atomic.Bool // a batch is open
+
+	// Owned by the writer, between batches.
+	edit   uint64 // last edit number given out
+	inline int64  // bytes of records kept whole
+	prune  pruning
+	recs   int // records of the last batch, to size the next
+}
+
+// View returns the newest view.
+func (s *Store) View() *View { return s.view.Load() }
+
+// UseDB switches reading to another file with the same content. Reads begun
+// before end on the old one; closing it waits for them.
+func (s *Store) UseDB(db *bbolt.DB) { s.db.Store(db) }
+
+// Pruning reports whether compacted records remain to be taken out of index
+// and file. Each batch, also an empty one, does a bounded part of it; so
+// without writes, somebody has to make empty batches. Called by the writer.
+func (s *Store) Pruning() bool { return s.prune.active }
+
+// CompactedOnDisk returns the newest compaction whose deletions are all in the
+// state file, which is what a physical compaction waits for; -1 if none.
+func (s *Store) CompactedOnDisk() int64 { return s.compacted.Load() }
+
+// InlineBytes returns how much of Options.InlineBudget is taken. Called by the
+// writer.
+func (s *Store) InlineBytes() int64 { return s.inline }
+
+func (s *Store) nextEdit() uint64 {
+	s.edit++
+	return s.edit
+}

@@ -1,0 +1,202 @@
+package kv
+
+import (
+	"bytes"
+	"strings"
+)
+
+// Node capacities. A leaf of 64 pointers and an inner node of 32 children keep
+// what a batch copies per put near 1.5 KiB, and a million keys 5 levels deep.
+const (
+	leafMax  = 64
+	innerMax = 32
+	// maxDepth is enough for innerMax/4 to the power 15 leaves.
+	maxDepth = 16
+)
+
+// A node is part of a B+tree of entries ordered by key: a leaf with entries,
+// or an inner node with kids. A node whose edit is the writer's may be changed
+// in place; all others are shared with views and are copied first.
+type node struct {
+	edit    uint64
+	live    int      // entries beneath that are not deletions
+	entries []*entry // leaf
+	kids    []*node  // inner node; nil in a leaf
+	// keys separates kids: all of kids[i]'s keys are < keys[i] and all of
+	// kids[i+1]'s are >= keys[i].
+	keys []string
+}
+
+// leafNode and innerNode allocate a node together with its arrays.
+type leafNode struct {
+	node
+	buf [leafMax]*entry
+}
+
+type innerNode struct {
+	node
+	kidBuf [innerMax]*node
+	keyBuf [innerMax]string
+}
+
+func newLeaf(edit uint64) *node {
+	l := &leafNode{}
+	l.edit, l.entries = edit, l.buf[:0]
+	return &l.node
+}
+
+func newInner(edit uint64) *node {
+	in := &innerNode{}
+	in.edit, in.kids, in.keys = edit, in.kidBuf[:0], in.keyBuf[:0]
+	return &in.node
+}
+
+func (n *node) leaf() bool { return n.kids == nil }
+
+func (n *node) full() bool {
+	if n.leaf() {
+		return len(n.entries) == leafMax
+	}
+	return len(n.kids) == innerMax
+}
+
+func (n *node) size() int {
+	if n.leaf() {
+		return len(n.entries)
+	}
+	return len(n.kids)
+}
+
+// kidFor returns the index of the child whose range holds key.
+func (n *node) kidFor(key []byte) int {
+	lo, hi := 0, len(n.keys)
+	for lo < hi {
+		mid := int(uint(lo+hi) >> 1)
+		if string(key) < n.keys[mid] {
+			hi = mid
+		} else {
+			lo = mid + 1
+		}
+	}
+	return lo
+}
+
+// slot returns the index of the first entry of a leaf whose key is >= key, and
+// whether it is key's.
+func (n *node) slot(key []byte) (int, bool) {
+	lo, hi := 0, len(n.entries)
+	for lo < hi {
+		mid := int(uint(lo+hi) >> 1)
+		switch c := bytes.Compare(n.entries[mid].key(), key); {
+		case c == 0:
+			return mid, true
+		case c < 0:
+			lo = mid + 1
+		default:
+			hi = mid
+		}
+	}
+	return lo, false
+}
+
+// get returns the entry of key, or nil.
+func (n *node) get(key []byte) *entry {
+	for !n.leaf() {
+		n = n.kids[n.kidFor(key)]
+	}
+	if i, ok := n.slot(key); ok {
+		return n.entries[i]
+	}
+	return nil
+}
+
+// ascend calls fn for the entries with lo <= key < hi in order, deletions
+// included, until fn returns false. A nil hi means no end. It reports whether
+// it came to the end.
+func (n *node) ascend(lo, hi []byte, fn func(*entry) bool) bool {
+	if n.leaf() {
+		i, _ := n.slot(lo)
+		for _, e := range n.entries[i:] {
+			if hi != nil && bytes.Compare(e.key(), hi) >= 0 {
+				return true
+			}
+			if !fn(e) {
+				return false
+			}
+		}
+		return true
+	}
+	for i := n.kidFor(lo); i < len(n.kids); i++ {
+		if i > 0 && hi != nil && strings.Compare(n.keys[i-1], string(hi)) >= 0 {
+			return true
+		}
+		if !n.kids[i].ascend(lo, hi, fn) {
+			return false
+		}
+	}
+	return true
+}
+
+// rank returns how many living entries have a key < key.
+func (n *node) rank(key []byte) int {
+	count := 0
+	for !n.leaf() {
+		i := n.kidFor(key)
+		for _, kid := range n.kids[:i] {
+			count += kid.live
+		}
+		n = n.kids[i]
+	}
+	i, _ := n.slot(key)
+	for _, e := range n.entries[:i] {
+		if !e.dead() {
+			count++
+		}
+	}
+	return count
+}
+
+// count returns how many living entries have lo <= key < hi (nil: no end).
+func (n *node) count(lo, hi []byte) int {
+	end := n.live
+	if hi != nil {
+		end = n.rank(hi)
+	}
+	return max(0, end-n.rank(lo))
+}
+
+// recount sets live from the node's content.
+func (n *node) recount() {
+	n.live = 0
+	for _, e := range n.entries {
+		if !e.dead() {
+			n.live++
+		}
+	}
+	for _, kid := range n.kids {
+		n.live += kid.live
+	}
+}
+
+// insertAt puts v at index i, moving what follows.
+func insertAt[T any](s []T, i int, v T) []T {
+	var zero T
+	s = append(s, zero)
+	copy(s[i+1:], s[i:])
+	s[i] = v
+	return s
+}
+
+// removeAt takes out index i and clears the slot that becomes free.
+func removeAt[T any](s []T, i int) []T {
+	var zero T
+	copy(s[i:], s[i+1:])
+	s[len(s)-1] = zero
+	return s[:len(s)-1]
+}
+
+// truncate cuts s at n and clears the slots that become free.
+func truncate[T any](s []T, n int) []T {
+	clear(s[n:])
+	return s[:n]
+}

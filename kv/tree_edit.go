@@ -1,0 +1,188 @@
+package kv
+
+import "bytes"
+
+// A tree is the writer's handle on the index. Nodes that carry its edit number
+// belong to it alone.
+type tree struct {
+	root *node
+	edit uint64
+}
+
+// own returns n if the writer may change it, else a copy that it may.
+func (t *tree) own(n *node) *node {
+	if n.edit == t.edit {
+		return n
+	}
+	if n.leaf() {
+		c := newLeaf(t.edit)
+		c.live = n.live
+		c.entries = append(c.entries, n.entries...)
+		return c
+	}
+	c := newInner(t.edit)
+	c.live = n.live
+	c.kids = append(c.kids, n.kids...)
+	c.keys = append(c.keys, n.keys...)
+	return c
+}
+
+// upsert replaces the entry of key by what next makes of it; old is nil if
+// there is none.
+func (t *tree) upsert(key []byte, next func(old *entry) *entry) {
+	t.root = t.own(t.root)
+	if t.root.full() {
+		grown := newInner(t.edit)
+		grown.live = t.root.live
+		grown.kids = append(grown.kids, t.root)
+		t.root = grown
+		t.splitKid(grown, 0, key)
+	}
+	var path [maxDepth]*node
+	depth := 0
+	n := t.root
+	for !n.leaf() {
+		i := n.kidFor(key)
+		kid := t.own(n.kids[i])
+		n.kids[i] = kid
+		if kid.full() {
+			t.splitKid(n, i, key)
+			kid = n.kids[n.kidFor(key)]
+		}
+		path[depth] = n
+		depth++
+		n = kid
+	}
+	delta := 0
+	i, found := n.slot(key)
+	if found {
+		old := n.entries[i]
+		e := next(old)
+		n.entries[i] = e
+		delta = alive(e) - alive(old)
+	} else {
+		e := next(nil)
+		n.entries = insertAt(n.entries, i, e)
+		delta = alive(e)
+	}
+	if delta == 0 {
+		return
+	}
+	n.live += delta
+	for _, p := range path[:depth] {
+		p.live += delta
+	}
+}
+
+func alive(e *entry) int {
+	if e.dead() {
+		return 0
+	}
+	return 1
+}
+
+// splitKid divides the full, owned child i of the owned node n in two, to make
+// room for key. A leaf that key would extend is left full, so that keys
+// written in ascending order fill their leaves.
+func (t *tree) splitKid(n *node, i int, key []byte) {
+	left := n.kids[i]
+	var right *node
+	var sep string
+	if left.leaf() {
+		right = newLeaf(t.edit)
+		at := leafMax / 2
+		if bytes.Compare(key, left.entries[leafMax-1].key()) > 0 {
+			at = leafMax
+			sep = string(key)
+		} else {
+			sep = string(left.entries[at].key())
+		}
+		right.entries = append(right.entries, left.entries[at:]...)
+		left.entries = truncate(left.entries, at)
+	} else {
+		right = newInner(t.edit)
+		at := innerMax / 2
+		sep = left.keys[at-1]
+		right.kids = append(right.kids, left.kids[at:]...)
+		right.keys = append(right.keys, left.keys[at:]...)
+		left.kids = truncate(left.kids, at)
+		left.keys = truncate(left.keys, at-1)
+	}
+	left.recount()
+	right.recount()
+	n.kids = insertAt(n.kids, i+1, right)
+	n.keys = insertAt(n.keys, i, sep)
+}
+
+// remove takes the entry of key out of the tree. The entry must exist.
+func (t *tree) remove(key []byte) {
+	t.root = t.own(t.root)
+	t.removeFrom(t.root, key)
+	for !t.root.leaf() && len(t.root.kids) == 1 {
+		t.root = t.root.kids[0]
+	}
+}
+
+func (t *tree) removeFrom(n *node, key []byte) (delta int) {
+	if n.leaf() {
+		i, found := n.slot(key)
+		if !found {
+			panic("kv: removed key is not in the index")
+		}
+		delta = -alive(n.entries[i])
+		n.entries = removeAt(n.entries, i)
+	} else {
+		i := n.kidFor(key)
+		kid := t.own(n.kids[i])
+		n.kids[i] = kid
+		delta = t.removeFrom(kid, key)
+		t.shrinkKid(n, i)
+	}
+	n.live += delta
+	return delta
+}
+
+// shrinkKid drops child i of the owned node n if nothing is left beneath it,
+// and joins it with a neighbour if both together fill at most half a node.
+func (t *tree) shrinkKid(n *node, i int) {
+	kid := n.kids[i]
+	limit := innerMax
+	if kid.leaf() {
+		limit = leafMax
+	}
+	if kid.size() >= limit/4 || len(n.kids) == 1 {
+		return
+	}
+	if kid.barren() {
+		n.kids = removeAt(n.kids, i)
+		n.keys = removeAt(n.keys, max(0, i-1))
+		return
+	}
+	if i == len(n.kids)-1 {
+		i--
+	}
+	left, right := n.kids[i], n.kids[i+1]
+	if left.size()+right.size() > limit/2 {
+		return
+	}
+	left = t.own(left)
+	if left.leaf() {
+		left.entries = append(left.entries, right.entries...)
+	} else {
+		left.keys = append(left.keys, n.keys[i])
+		left.keys = append(left.keys, right.keys...)
+		left.kids = append(left.kids, right.kids...)
+	}
+	left.live += right.live
+	n.kids[i] = left
+	n.kids = removeAt(n.kids, i+1)
+	n.keys = removeAt(n.keys, i)
+}
+
+// barren reports whether no entry is beneath n.
+func (n *node) barren() bool {
+	if n.leaf() {
+		return len(n.entries) == 0
+	}
+	return len(n.kids) == 1 && n.kids[0].barren()
+}

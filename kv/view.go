@@ -1,0 +1,39 @@
+package kv
+
+import (
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// A View is the state after one batch. It never changes and needs no release;
+// but while one is held, what newer batches replaced stays in memory.
+//
+// Slices in responses share the store's memory: they must not be modified.
+type View struct{ state }
+
+// Rev returns the revision of the view: 1 in an empty store.
+func (v *View) Rev() int64 { return v.rev }
+
+// CompactRev returns the newest compaction, which is the oldest revision that
+// can be read; -1 if there was none.
+func (v *View) CompactRev() int64 { return v.compactRev }
+
+// Len returns the number of living keys.
+func (v *View) Len() int { return v.root.live }
+
+// Range answers r, whose consistency is the caller's affair: the answer is the
+// state of this view. Errors: ErrCompacted, ErrFutureRevision, ErrCorrupt.
+// A view that is older than the newest compaction may answer ErrCompacted where
+// a value has left the file meanwhile.
+func (v *View) Range(r *pb.RangeRequest) (*pb.RangeResponse, error) {
+	return v.answerRange(r)
+}
+
+// ReadTxn answers a transaction whose chosen branches only read. Errors as for
+// Range.
+func (v *View) ReadTxn(r *pb.TxnRequest) (*pb.TxnResponse, error) {
+	t := txn{state: &v.state, answer: Full}
+	if err := t.plan(r); err != nil {
+		return nil, err
+	}
+	return t.run(r)
+}
