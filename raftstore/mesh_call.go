@@ -1,0 +1,212 @@
+package raftstore
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+const (
+	// maxCalls bounds the calls to one peer that wait for an answer, and the
+	// calls of one peer that are handled at a time.
+	maxCalls = 1024
+	// longestCall bounds a call whose context has no deadline.
+	longestCall = 30 * time.Second
+)
+
+// pendingCall is a request that waits for its answer.
+type pendingCall struct {
+	answer chan callAnswer // room for one; exactly one is put in
+	call   bool            // counts towards maxCalls
+}
+
+type callAnswer struct {
+	payload []byte
+	err     error
+}
+
+// Call asks a peer and returns its answer. ErrUnreachable, ErrBusy and
+// ErrTooLarge are definite: nothing was sent. A *CallError is what the handler
+// there answered. After ErrConnectionLost, ErrMeshClosed or the end of ctx the
+// outcome is unknown. Without a deadline in ctx it waits 30 seconds.
+func (m *Mesh) Call(ctx context.Context, peer uint64, kind Kind, payload []byte) ([]byte, error) {
+	r := m.known(peer)
+	if r == nil {
+		return nil, fmt.Errorf("%w: %x is not a peer", ErrUnreachable, peer)
+	}
+	if len(payload) > maxPayload {
+		return nil, ErrTooLarge
+	}
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(longestCall)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+		defer cancel()
+	}
+	id := m.lastID.Add(1)
+	p, err := r.expect(id, true)
+	if err != nil {
+		return nil, err
+	}
+	f := newOutFrame(frameRequest, id, kind, time.Until(deadline), len(payload))
+	f.b = append(f.b, payload...)
+	if err := f.seal(); err != nil {
+		r.forget(id)
+		return nil, err
+	}
+	if err := r.send(ctx, laneFor(len(payload)), f); err != nil {
+		r.forget(id)
+		return nil, unsent(err)
+	}
+	select {
+	case a := <-p.answer:
+		return a.payload, a.err
+	case <-ctx.Done():
+		r.forget(id)
+		return nil, ctx.Err()
+	case <-m.ctx.Done():
+		r.forget(id)
+		return nil, ErrMeshClosed
+	}
+}
+
+// unsent words the end of a wait for room in the queue, which is definite.
+func unsent(err error) error {
+	if err == context.DeadlineExceeded || err == context.Canceled {
+		return fmt.Errorf("%w: its connection takes nothing: %w", ErrUnreachable, err)
+	}
+	return err
+}
+
+// expect makes room for the answer to request id.
+func (r *remote) expect(id uint64, call bool) (*pendingCall, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if call && r.calls >= maxCalls {
+		return nil, fmt.Errorf("%w: %s", ErrBusy, r.text)
+	}
+	p := &pendingCall{answer: make(chan callAnswer, 1), call: call}
+	r.pending[id] = p
+	if call {
+		r.calls++
+	}
+	return p, nil
+}
+
+// take removes the request; nil if it is gone already.
+func (r *remote) take(id uint64) *pendingCall {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.pending[id]
+	if p != nil {
+		delete(r.pending, id)
+		if p.call {
+			r.calls--
+		}
+	}
+	return p
+}
+
+func (r *remote) forget(id uint64) { r.take(id) }
+
+// failPending fails all that waits; r.mu is held.
+func (r *remote) failPending() {
+	for _, p := range r.pending {
+		p.answer <- callAnswer{err: fmt.Errorf("%w: %s", ErrConnectionLost, r.text)}
+	}
+	clear(r.pending)
+	r.calls = 0
+}
+
+// answered hands a response to whoever waits for it, if anybody still does.
+func (r *remote) answered(f frame) {
+	p := r.take(f.id)
+	if p == nil {
+		return
+	}
+	if f.typ == frameFailure {
+		p.answer <- callAnswer{err: &CallError{Code: uint32(f.kind), Text: string(f.payload)}}
+		return
+	}
+	p.answer <- callAnswer{payload: f.payload}
+}
+
+// handle has a call of the peer answered.
+func (r *remote) handle(f frame) {
+	h := r.mesh.handler(f.kind)
+	if h == nil {
+		r.refuseRequest(f, CodeNoHandler, fmt.Sprintf("nobody answers calls of kind %d here", f.kind))
+		return
+	}
+	if r.handling.Add(1) > maxCalls {
+		r.handling.Add(-1)
+		r.refuseRequest(f, CodeBusy, "too many calls are being handled")
+		return
+	}
+	r.mesh.wg.Go(func() {
+		defer r.handling.Add(-1)
+		wait := f.wait
+		if wait == 0 {
+			wait = longestCall
+		}
+		ctx, cancel := context.WithTimeout(r.mesh.ctx, wait)
+		defer cancel()
+		payload, err := h(ctx, r.id, f.payload)
+		if f.typ == frameRequest {
+			r.answer(f.id, payload, err)
+		}
+	})
+}
+
+// refuseRequest answers at once, from a goroutine that must not wait.
+func (r *remote) refuseRequest(f frame, code uint32, text string) {
+	if f.typ != frameRequest {
+		return
+	}
+	if out := failure(f.id, &CallError{Code: code, Text: text}); out != nil {
+		r.trySend(laneUrgent, out)
+	}
+}
+
+// answer sends the answer to a request, waiting for room as long as one write
+// may take. An answer that cannot be sent is dropped: the asker learns of the
+// lost connection, or its deadline passes.
+func (r *remote) answer(id uint64, payload []byte, err error) {
+	if err == nil && len(payload) > maxPayload {
+		err = ErrTooLarge
+	}
+	var f *outFrame
+	if err != nil {
+		f = failure(id, asCallError(err))
+	} else {
+		f = newOutFrame(frameResponse, id, 0, 0, len(payload))
+		f.b = append(f.b, payload...)
+		if f.seal() != nil {
+			return
+		}
+	}
+	r.sendAnswer(laneFor(len(payload)), f)
+}
+
+func (r *remote) sendAnswer(l laneID, f *outFrame) {
+	if f == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.mesh.ctx, r.mesh.limits.write)
+	defer cancel()
+	_ = r.send(ctx, l, f)
+}
+
+// failureText bounds the text of an error that travels, in bytes.
+const failureText = 4 << 10
+
+func failure(id uint64, e *CallError) *outFrame {
+	text := e.Text[:min(len(e.Text), failureText)]
+	f := newOutFrame(frameFailure, id, Kind(e.Code), 0, len(text))
+	f.b = append(f.b, text...)
+	if f.seal() != nil {
+		return nil
+	}
+	return f
+}

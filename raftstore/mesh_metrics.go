@@ -1,0 +1,83 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// meshMetrics carries etcd's names, so that its dashboards fit.
+type meshMetrics struct {
+	self            string
+	sent, received  *prometheus.CounterVec
+	trips           *prometheus.HistogramVec
+	actives, knowns *prometheus.GaugeVec
+	disconnects     *prometheus.CounterVec
+}
+
+func newMeshMetrics(reg prometheus.Registerer, self uint64) *meshMetrics {
+	m := &meshMetrics{
+		self: fmt.Sprintf("%x", self),
+		sent: registered(reg, prometheus.NewCounterVec(networkOpts("peer_sent_bytes_total",
+			"The total number of bytes sent to peers."), []string{"To"})),
+		received: registered(reg, prometheus.NewCounterVec(networkOpts("peer_received_bytes_total",
+			"The total number of bytes received from peers."), []string{"From"})),
+		trips: registered(reg, prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "etcd", Subsystem: "network", Name: "peer_round_trip_time_seconds",
+			Help: "Round-trip time between peers.",
+			// 0.1 ms to 3.3 s.
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16),
+		}, []string{"To"})),
+		actives: registered(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts(networkOpts("active_peers",
+			"The current number of active peer connections.")), []string{"Local", "Remote"})),
+		knowns: registered(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts(networkOpts("known_peers",
+			"The current number of known peers.")), []string{"Local", "Remote"})),
+		disconnects: registered(reg, prometheus.NewCounterVec(networkOpts("disconnected_peers_total",
+			"The total number of disconnected peers."), []string{"Local", "Remote"})),
+	}
+	m.knowns.WithLabelValues(m.self, m.self).Set(1)
+	return m
+}
+
+func networkOpts(name, help string) prometheus.CounterOpts {
+	return prometheus.CounterOpts{Namespace: "etcd", Subsystem: "network", Name: name, Help: help}
+}
+
+// registered returns the collector in use: two meshes may share a registry.
+func registered[C prometheus.Collector](reg prometheus.Registerer, c C) C {
+	if reg == nil {
+		return c
+	}
+	var twice prometheus.AlreadyRegisteredError
+	if err := reg.Register(c); errors.As(err, &twice) {
+		if existing, ok := twice.ExistingCollector.(C); ok {
+			return existing
+		}
+	}
+	return c
+}
+
+// known starts the series of a peer.
+func (m *meshMetrics) known(r *remote) {
+	r.sent = m.sent.WithLabelValues(r.text)
+	r.received = m.received.WithLabelValues(r.text)
+	r.trips = m.trips.WithLabelValues(r.text)
+	m.knowns.WithLabelValues(m.self, r.text).Set(1)
+	m.actives.WithLabelValues(m.self, r.text).Set(0)
+}
+
+// forget ends the gauges of a peer that is no longer one.
+func (m *meshMetrics) forget(r *remote) {
+	m.knowns.DeleteLabelValues(m.self, r.text)
+	m.actives.DeleteLabelValues(m.self, r.text)
+}
+
+func (m *meshMetrics) active(r *remote, up bool) {
+	if up {
+		m.actives.WithLabelValues(m.self, r.text).Set(1)
+		return
+	}
+	m.actives.WithLabelValues(m.self, r.text).Set(0)
+	m.disconnects.WithLabelValues(m.self, r.text).Inc()
+}

@@ -1,0 +1,259 @@
+package raftstore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/conclave-kv/conclave/internal/conclavepb"
+)
+
+// remote is one peer: the pair of connections with it, and what is asked of
+// it. Requests are joined to answers here, not on a connection, because the
+// two travel on different ones.
+type remote struct {
+	mesh *Mesh
+	id   uint64
+	text string // id as metrics and logs show it
+
+	sent, received prometheus.Counter
+	trips          prometheus.Observer
+	handling       atomic.Int32
+
+	mu       sync.Mutex
+	urls     []string
+	stopDial context.CancelFunc // nil: not dialled
+	removed  bool
+	in, out  *session // dialled by the peer, dialled by us
+	instance string
+	since    time.Time
+	lastErr  error
+	logged   string
+	rtt      time.Duration
+	skew     time.Duration
+	pending  map[uint64]*pendingCall
+	calls    int
+}
+
+func newRemote(m *Mesh, id uint64) *remote {
+	r := &remote{mesh: m, id: id, text: fmt.Sprintf("%x", id), pending: map[uint64]*pendingCall{}}
+	m.metrics.known(r)
+	return r
+}
+
+func (r *remote) listed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stopDial != nil
+}
+
+// hears says whether the peer has a connection to us.
+func (r *remote) hears() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.in != nil
+}
+
+// redial dials urls from now on, if they are not what is dialled already.
+func (r *remote) redial(urls []string) {
+	r.mu.Lock()
+	if r.stopDial != nil && slices.Equal(r.urls, urls) {
+		r.mu.Unlock()
+		return
+	}
+	if r.stopDial != nil {
+		r.stopDial()
+	}
+	old := r.out
+	r.urls = slices.Clone(urls)
+	ctx, cancel := context.WithCancel(r.mesh.ctx)
+	r.stopDial = cancel
+	r.mesh.wg.Go(func() { r.dialLoop(ctx, urls) })
+	r.mu.Unlock()
+	if old != nil {
+		old.close(errAddressChanged)
+	}
+}
+
+// remove ends the dialling and both connections.
+func (r *remote) remove() {
+	r.mu.Lock()
+	r.removed = true
+	if r.stopDial != nil {
+		r.stopDial()
+	}
+	in, out := r.in, r.out
+	r.mu.Unlock()
+	for _, s := range []*session{in, out} {
+		if s != nil {
+			s.close(errNotListed)
+		}
+	}
+	r.mesh.metrics.forget(r)
+}
+
+// attach makes s the connection of its direction. The one it replaces is
+// closed: its dialler has given it up.
+func (r *remote) attach(s *session) error {
+	r.mu.Lock()
+	if r.removed {
+		r.mu.Unlock()
+		return refuse(conclavepb.PeerRefusal_NOT_ADMITTED, "member %x was just removed", r.id)
+	}
+	for _, live := range []*session{r.in, r.out} {
+		if live != nil && live.instance != s.instance {
+			r.mu.Unlock()
+			return refuse(conclavepb.PeerRefusal_DUPLICATE, "member %x is connected from another data directory (%s, now %s): "+
+				"two processes run under one member id", r.id, live.instance, s.instance)
+		}
+	}
+	slot := r.slot(s)
+	old := *slot
+	*slot = s
+	r.instance = s.instance
+	r.skew = s.skew
+	if r.in == nil || r.out == nil {
+		r.since = time.Now()
+	}
+	if r.in != nil && r.out != nil {
+		r.lastErr, r.logged = nil, ""
+	}
+	if old != nil {
+		r.failPending()
+	}
+	r.mu.Unlock()
+	if old != nil {
+		old.close(errReplaced)
+	}
+	r.mesh.metrics.active(r, true)
+	r.mesh.announce()
+	r.mesh.cfg.Log.Info().Str("remote-peer-id", r.text).Str("direction", s.direction()).
+		Msg("established connection with peer")
+	return nil
+}
+
+func (r *remote) slot(s *session) **session {
+	if s.inbound {
+		return &r.in
+	}
+	return &r.out
+}
+
+// detach is called once a session is closed, and may be called again. What was
+// asked over either connection fails: an answer may have been on this one.
+func (r *remote) detach(s *session, cause error) {
+	r.mu.Lock()
+	slot := r.slot(s)
+	if *slot != s {
+		r.mu.Unlock()
+		return
+	}
+	*slot = nil
+	r.failPending()
+	gone, removed := r.in == nil && r.out == nil, r.removed
+	if gone {
+		r.since = time.Now()
+	}
+	r.mu.Unlock()
+	if removed {
+		return
+	}
+	if gone {
+		r.mesh.metrics.active(r, false)
+	}
+	r.note(fmt.Errorf("connection %s: %w", s.direction(), cause))
+}
+
+// note keeps err as the peer's last error, and logs it once until it changes.
+func (r *remote) note(err error) {
+	r.mu.Lock()
+	fresh := sameTrouble(err) != r.logged
+	r.lastErr, r.logged = err, sameTrouble(err)
+	r.mu.Unlock()
+	if r.mesh.ctx.Err() != nil {
+		return
+	}
+	r.mesh.announce()
+	if fresh {
+		r.mesh.cfg.Log.Warn().Str("remote-peer-id", r.text).Err(err).Msg("connection with peer failed")
+	}
+}
+
+// route is the connection that a frame to the peer travels on: the one it
+// dialled, and only while it has none the one we dialled.
+func (r *remote) route() *session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.in != nil {
+		return r.in
+	}
+	return r.out
+}
+
+// send queues f on the peer's connection, waiting for room until ctx ends. An
+// error is definite: f was not and will not be sent.
+func (r *remote) send(ctx context.Context, l laneID, f *outFrame) error {
+	for {
+		s := r.route()
+		if s == nil {
+			f.release()
+			return r.unreachable()
+		}
+		switch err := s.send(ctx, l, f); err {
+		case errSessionClosed:
+			r.detach(s, s.endCause())
+		default:
+			return err
+		}
+	}
+}
+
+// trySend queues f if there is room, and drops it otherwise.
+func (r *remote) trySend(l laneID, f *outFrame) bool {
+	if r.sendNow(l, f) {
+		return true
+	}
+	f.release()
+	return false
+}
+
+// sendNow queues f if there is room.
+func (r *remote) sendNow(l laneID, f *outFrame) bool {
+	s := r.route()
+	if s == nil {
+		return false
+	}
+	queued, _ := s.enqueue(l, f)
+	return queued
+}
+
+func (r *remote) unreachable() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.lastErr == nil {
+		return fmt.Errorf("%w: %s", ErrUnreachable, r.text)
+	}
+	return fmt.Errorf("%w: %s: %w", ErrUnreachable, r.text, r.lastErr)
+}
+
+func (r *remote) measured(trip, skew time.Duration) {
+	r.trips.Observe(trip.Seconds())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rtt, r.skew = trip, skew
+}
+
+func (r *remote) status() PeerStatus {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return PeerStatus{
+		ID: r.id, URLs: slices.Clone(r.urls), Instance: r.instance,
+		Inbound: r.in != nil, Outbound: r.out != nil,
+		Since: r.since, LastError: r.lastErr, RTT: r.rtt, Skew: r.skew,
+	}
+}

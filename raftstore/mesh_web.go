@@ -1,0 +1,129 @@
+package raftstore
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"log"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// webDoor serves what speaks HTTP/1 on the peer port.
+type webDoor struct {
+	mesh   *Mesh
+	server *http.Server
+	ln     *webListener
+	open   sync.WaitGroup // connections
+}
+
+type webStateKey struct{}
+
+func newWebDoor(m *Mesh) *webDoor {
+	if m.cfg.HTTP == nil {
+		return &webDoor{mesh: m}
+	}
+	w := &webDoor{mesh: m, ln: &webListener{conns: make(chan net.Conn), done: make(chan struct{})}}
+	w.server = &http.Server{
+		Handler:           http.HandlerFunc(w.answer),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       30 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          log.New(m.cfg.Log, "", 0),
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			return context.WithValue(ctx, webStateKey{}, conn.(*webConn).state)
+		},
+		ConnState: w.track,
+	}
+	m.wg.Go(func() { _ = w.server.Serve(w.ln) })
+	return w
+}
+
+// takes says whether a connection that begins with first is for HTTP. A
+// connection negotiated for sessions is not.
+func (w *webDoor) takes(first byte, state *tls.ConnectionState) bool {
+	if w.server == nil || first < 'A' || first > 'Z' {
+		return false
+	}
+	return state == nil || state.NegotiatedProtocol != ALPNPeer
+}
+
+func (w *webDoor) serve(conn *webConn) {
+	select {
+	case w.ln.conns <- conn:
+	case <-w.ln.done:
+		conn.Close()
+	}
+}
+
+func (w *webDoor) answer(rw http.ResponseWriter, req *http.Request) {
+	if state, _ := req.Context().Value(webStateKey{}).(*tls.ConnectionState); state != nil {
+		req.TLS = state
+		if w.mesh.cfg.Refusal != nil {
+			if err := w.mesh.cfg.Refusal(*state); err != nil {
+				http.Error(rw, err.Error(), http.StatusForbidden)
+				return
+			}
+		}
+	}
+	w.mesh.cfg.HTTP.ServeHTTP(rw, req)
+}
+
+func (w *webDoor) track(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		w.open.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		w.open.Done()
+	}
+}
+
+// close ends all connections and waits for those who served them.
+func (w *webDoor) close() {
+	if w.server == nil {
+		return
+	}
+	w.ln.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), farewell)
+	defer cancel()
+	if w.server.Shutdown(ctx) != nil {
+		w.server.Close()
+	}
+	w.open.Wait()
+}
+
+// webListener hands accepted connections to the HTTP server.
+type webListener struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func (l *webListener) Accept() (net.Conn, error) {
+	select {
+	case conn := <-l.conns:
+		return conn, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *webListener) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return nil
+}
+
+func (l *webListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+// webConn reads on where the first byte was looked at.
+type webConn struct {
+	net.Conn
+	r     *bufio.Reader
+	state *tls.ConnectionState
+}
+
+func (c *webConn) Read(p []byte) (int, error) { return c.r.Read(p) }

@@ -1,0 +1,246 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// Kinds of frames that carry raft's messages.
+const (
+	kindAppend Kind = raftKinds + iota
+	kindCommit
+	kindVote
+	kindPreVote
+	kindTimeoutNow
+	kindSnapshot
+	kindSnapshotChunk
+)
+
+const (
+	// appendTimeout bounds an append with entries, from sending to answer.
+	appendTimeout = 5 * time.Second
+	// appendBytes bounds the entries of one append; one may always be sent.
+	appendBytes = 4 << 20
+)
+
+var errTransportClosed = errors.New("raftstore: transport is closed")
+
+// Transport is a raft.Transport on a Mesh. It serves one raft instance; a mesh
+// gives arriving messages to the transport made last.
+//
+// Raft's addresses are member ids in text. There is no fast path for
+// heartbeats: every message goes through Consumer, in the order in which it
+// came from its sender.
+type Transport struct {
+	mesh     *Mesh
+	consumer chan raft.RPC
+	commits  commitPusher
+	done     chan struct{}
+	wg       sync.WaitGroup
+
+	mu     sync.Mutex
+	closed bool
+	inbox  map[uint64]*inbox
+	// streams are the installs that arrive, one from each sender.
+	streams map[uint64]*chunkStream
+}
+
+var (
+	_ raft.Transport   = (*Transport)(nil)
+	_ raft.WithPreVote = (*Transport)(nil)
+	_ raft.WithClose   = (*Transport)(nil)
+)
+
+// Transport makes the transport for a new raft instance.
+func (m *Mesh) Transport() *Transport {
+	t := &Transport{
+		mesh:     m,
+		consumer: make(chan raft.RPC),
+		done:     make(chan struct{}),
+		inbox:    map[uint64]*inbox{},
+		streams:  map[uint64]*chunkStream{},
+	}
+	t.commits = commitPusher{send: t.sendCommit, followers: map[uint64]*ackedBy{}}
+	m.raft.Store(t)
+	return t
+}
+
+// Close ends the transport's goroutines; raft calls it when it shuts down. The
+// Mesh stays open.
+func (t *Transport) Close() error {
+	t.mesh.raft.CompareAndSwap(t, nil)
+	t.mu.Lock()
+	if !t.closed {
+		t.closed = true
+		close(t.done)
+	}
+	t.mu.Unlock()
+	t.wg.Wait()
+	return nil
+}
+
+// start runs f on a goroutine that Close waits for; false after Close.
+func (t *Transport) start(f func()) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	t.wg.Go(f)
+	return true
+}
+
+// Consumer yields what peers ask of raft.
+func (t *Transport) Consumer() <-chan raft.RPC { return t.consumer }
+
+// LocalAddr is this member's id in text.
+func (t *Transport) LocalAddr() raft.ServerAddress {
+	return raft.ServerAddress(memberText(t.mesh.cfg.Self))
+}
+
+// EncodePeer names a member by its id, whatever its address is.
+func (t *Transport) EncodePeer(id raft.ServerID, _ raft.ServerAddress) []byte { return []byte(id) }
+
+// DecodePeer is the reverse of EncodePeer.
+func (t *Transport) DecodePeer(id []byte) raft.ServerAddress { return raft.ServerAddress(id) }
+
+// SetHeartbeatHandler is ignored: the fast path it offers races with raft's
+// main loop (hashicorp/raft issue 695).
+func (t *Transport) SetHeartbeatHandler(func(raft.RPC)) {}
+
+// AppendEntries sends one append and waits: an election timeout if it carries
+// no entries, else five seconds.
+func (t *Transport) AppendEntries(id raft.ServerID, _ raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	r, err := t.peer(id)
+	if err != nil {
+		return err
+	}
+	lane, timeout := laneBulk, appendTimeout
+	if len(args.Entries) == 0 {
+		lane, timeout = laneUrgent, t.mesh.cfg.ElectionTimeout
+	}
+	boundAppend(args)
+	t.commits.sent(r.id, args)
+	payload, err := t.ask(r, kindAppend, lane, timeout, appendSize(args), func(b []byte) []byte {
+		return encodeAppend(b, args)
+	})
+	if err == nil {
+		err = decodeAppendReply(payload, resp)
+	}
+	t.commits.answered(r.id, args, resp, err)
+	return err
+}
+
+// boundAppend leaves out entries beyond appendBytes, which raft then sends
+// next: it goes on after the last entry that args still has. The commit index
+// is held to the last entry sent, as the paper has it (figure 2): the library's
+// follower takes it up to the end of its own log, unchecked.
+func boundAppend(args *raft.AppendEntriesRequest) {
+	size := 0
+	for i, e := range args.Entries {
+		size += entryOverhead + len(e.Data) + len(e.Extensions)
+		if i > 0 && size > appendBytes {
+			args.Entries = args.Entries[:i]
+			break
+		}
+	}
+	last, _ := lastOf(args)
+	args.LeaderCommitIndex = min(args.LeaderCommitIndex, last)
+}
+
+// RequestVote waits at most an election timeout.
+func (t *Transport) RequestVote(id raft.ServerID, _ raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	return t.askMessage(id, kindVote, voteMessage(args), func(b []byte) error { return decodeVoteReply(b, resp) })
+}
+
+// RequestPreVote waits at most an election timeout.
+func (t *Transport) RequestPreVote(id raft.ServerID, _ raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	return t.askMessage(id, kindPreVote, preVoteMessage(args), func(b []byte) error { return decodePreVoteReply(b, resp) })
+}
+
+// TimeoutNow waits at most an election timeout.
+func (t *Transport) TimeoutNow(id raft.ServerID, _ raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	return t.askMessage(id, kindTimeoutNow, timeoutNowMessage(args), func(b []byte) error { return decodeTimeoutNowReply(b, resp) })
+}
+
+// peer finds the remote for a server id.
+func (t *Transport) peer(id raft.ServerID) (*remote, error) {
+	number, err := memberID(string(id))
+	if err != nil {
+		return nil, err
+	}
+	r := t.mesh.known(number)
+	if r == nil {
+		return nil, fmt.Errorf("%w: %x is not a peer", ErrUnreachable, number)
+	}
+	return r, nil
+}
+
+// ask sends a raft message, appended to a frame by encode, and waits for its
+// answer.
+func (t *Transport) ask(r *remote, kind Kind, lane laneID, timeout time.Duration, size int, encode func([]byte) []byte) ([]byte, error) {
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	id, p, err := t.post(r, kind, lane, timeout, size, encode)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case a := <-p.answer:
+		return a.payload, a.err
+	case <-timer.C:
+		err = fmt.Errorf("no answer from %x within %v", r.id, timeout)
+	case <-t.done:
+		err = errTransportClosed
+	}
+	r.forget(id)
+	return nil, err
+}
+
+// post sends a raft message; the caller waits for the answer. It waits itself
+// only while the peer's connection has no room.
+func (t *Transport) post(r *remote, kind Kind, lane laneID, timeout time.Duration, size int, encode func([]byte) []byte) (uint64, *pendingCall, error) {
+	id := t.mesh.lastID.Add(1)
+	f := newOutFrame(frameRequest, id, kind, timeout, size)
+	f.b = encode(f.b)
+	if err := f.seal(); err != nil {
+		return 0, nil, err
+	}
+	p, err := r.expect(id, false)
+	if err == nil && !r.sendNow(lane, f) {
+		ctx, cancel := context.WithTimeout(t.mesh.ctx, timeout)
+		defer cancel()
+		err = r.send(ctx, lane, f)
+	}
+	if err != nil {
+		r.forget(id)
+		return 0, nil, unsent(err)
+	}
+	return id, p, nil
+}
+
+// sendCommit puts a commit index into the peer's slot for it, replacing one
+// that has not left yet.
+func (t *Transport) sendCommit(peer uint64, args *raft.AppendEntriesRequest) bool {
+	r := t.mesh.known(peer)
+	if r == nil {
+		return false
+	}
+	f := newOutFrame(frameOneWay, 0, kindCommit, 0, appendSize(args))
+	f.b = encodeAppend(f.b, args)
+	return f.seal() == nil && r.trySend(laneCommit, f)
+}
+
+// PushCommit tells the followers of this leader that everything up to index is
+// agreed, as far as they have acknowledged it, instead of waiting for the next
+// append. It never blocks, and does nothing on a member that does not lead.
+func (m *Mesh) PushCommit(index uint64) {
+	if t := m.raft.Load(); t != nil {
+		t.commits.push(index)
+	}
+}

@@ -1,0 +1,198 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// Bounds of what one peer may have waiting for raft, in messages and bytes. A
+// peer's pipeline holds itself to less, so that only a raft that does not run
+// fills an inbox.
+const (
+	inboxMessages = 256
+	inboxBytes    = maxPayload + 2*pipelineBytes
+	// staleAfter is when nobody waits for the answer any longer.
+	staleAfter = appendTimeout
+)
+
+// inbox is what one peer asks of raft. One goroutine feeds it to raft in order
+// without waiting for answers, another sends the answers in order.
+type inbox struct {
+	transport *Transport
+	peer      uint64
+	queue     chan arrival
+	answers   chan owedAnswer
+	bytes     atomic.Int64
+}
+
+type arrival struct {
+	frame
+	at time.Time
+}
+
+type owedAnswer struct {
+	id    uint64
+	size  int
+	reply <-chan raft.RPCResponse
+}
+
+// receiveRaft takes a frame for raft. It does not block.
+func (m *Mesh) receiveRaft(r *remote, f frame) {
+	t := m.raft.Load()
+	if t == nil {
+		r.refuseRequest(f, CodeNoHandler, "raft does not run here")
+		return
+	}
+	if f.kind == kindSnapshotChunk {
+		t.receiveChunk(r, f)
+		return
+	}
+	in := t.inboxOf(r.id)
+	if in == nil {
+		r.refuseRequest(f, CodeClosed, errTransportClosed.Error())
+		return
+	}
+	size := int64(len(f.payload))
+	if in.bytes.Add(size) > inboxBytes {
+		in.bytes.Add(-size)
+		r.refuseRequest(f, CodeBusy, "raft takes no messages")
+		return
+	}
+	if f.kind == kindSnapshot {
+		t.expectChunks(r.id, f.id)
+	}
+	select {
+	case in.queue <- arrival{f, time.Now()}:
+	default:
+		in.bytes.Add(-size)
+		t.endChunks(r.id, f.id)
+		r.refuseRequest(f, CodeBusy, "raft takes no messages")
+	}
+}
+
+// inboxOf finds or makes a peer's inbox; nil after Close.
+func (t *Transport) inboxOf(peer uint64) *inbox {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return nil
+	}
+	in, ok := t.inbox[peer]
+	if !ok {
+		in = &inbox{
+			transport: t,
+			peer:      peer,
+			queue:     make(chan arrival, inboxMessages),
+			answers:   make(chan owedAnswer, inboxMessages),
+		}
+		t.inbox[peer] = in
+		t.wg.Go(in.feed)
+		t.wg.Go(in.respond)
+	}
+	return in
+}
+
+// feed hands messages to raft.
+func (in *inbox) feed() {
+	t := in.transport
+	for {
+		var a arrival
+		select {
+		case a = <-in.queue:
+		case <-t.done:
+			return
+		}
+		reply := make(chan raft.RPCResponse, 1)
+		rpc, err := in.open(a)
+		if err == nil {
+			rpc.RespChan = reply
+			select {
+			case t.consumer <- rpc:
+			case <-t.done:
+				return
+			}
+		} else {
+			reply <- raft.RPCResponse{Error: err}
+		}
+		if a.typ != frameRequest {
+			in.bytes.Add(-int64(len(a.payload)))
+			continue
+		}
+		select {
+		case in.answers <- owedAnswer{a.id, len(a.payload), reply}:
+		case <-t.done:
+			return
+		}
+	}
+}
+
+var errStale = errors.New("raftstore: raft was busy for too long")
+
+// open decodes a message, and refuses one that is late or not the peer's own.
+func (in *inbox) open(a arrival) (raft.RPC, error) {
+	if time.Since(a.at) > staleAfter {
+		return raft.RPC{}, errStale
+	}
+	command, err := decodeRequest(a.kind, a.payload)
+	if err != nil {
+		return raft.RPC{}, err
+	}
+	from := command.(raft.WithRPCHeader).GetRPCHeader()
+	if string(from.ID) != memberText(in.peer) {
+		return raft.RPC{}, fmt.Errorf("raftstore: member %x speaks for %q", in.peer, from.ID)
+	}
+	rpc := raft.RPC{Command: command}
+	switch c := command.(type) {
+	case *raft.AppendEntriesRequest:
+		in.transport.commits.follow(c.Term)
+	case *raft.InstallSnapshotRequest:
+		in.transport.commits.follow(c.Term)
+		if rpc.Reader, err = in.transport.chunkReader(in.peer, a.id, c.Size); err != nil {
+			return raft.RPC{}, err
+		}
+	}
+	return rpc, nil
+}
+
+// respond sends raft's answers.
+func (in *inbox) respond() {
+	t := in.transport
+	for {
+		var owed owedAnswer
+		select {
+		case owed = <-in.answers:
+		case <-t.done:
+			return
+		}
+		select {
+		case reply := <-owed.reply:
+			in.bytes.Add(-int64(owed.size))
+			t.endChunks(in.peer, owed.id)
+			if r := t.mesh.known(in.peer); r != nil {
+				r.sendAnswer(laneUrgent, replyFrame(owed.id, reply))
+			}
+		case <-t.done:
+			return
+		}
+	}
+}
+
+func replyFrame(id uint64, reply raft.RPCResponse) *outFrame {
+	if reply.Error != nil {
+		return failure(id, asCallError(reply.Error))
+	}
+	f := newOutFrame(frameResponse, id, 0, 0, 128)
+	var err error
+	if f.b, err = encodeReply(f.b, reply.Response); err != nil {
+		f.release()
+		return failure(id, asCallError(err))
+	}
+	if f.seal() != nil {
+		return nil
+	}
+	return f
+}
