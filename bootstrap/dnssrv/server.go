@@ -22,6 +22,8 @@ const (
 	// bindTries is how often a free port is looked for that is free for both
 	// UDP and TCP.
 	bindTries = 16
+	// maxReadFailures in a row mean that the UDP socket is broken for good.
+	maxReadFailures = 1000
 )
 
 // Server is an authoritative DNS server for one zone, on UDP and TCP. It
@@ -162,18 +164,21 @@ func (s *Server) Close() error {
 // what arrives faster waits in the socket's buffer or is dropped there.
 func (s *Server) serveUDP(conn *net.UDPConn) {
 	buf := make([]byte, dns.MaxMsgSize)
-	for {
+	for failures := 0; failures < maxReadFailures; {
 		n, from, err := conn.ReadFromUDPAddrPort(buf)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err != nil {
-			continue // an earlier reply's ICMP error, for one
+			failures++ // an earlier reply's ICMP error, for one
+			continue
 		}
+		failures = 0
 		if packet := s.answer(buf[:n], true); packet != nil {
 			_, _ = conn.WriteToUDPAddrPort(packet, from) // the asker repeats
 		}
 	}
+	s.log.Warn().Msg("DNS server over UDP ended: its socket only fails")
 }
 
 // answer gives the packet that answers packet, or nil for none.
