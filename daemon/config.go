@@ -1,7 +1,9 @@
 package daemon
 
 import (
+	"context"
 	"math"
+	"net"
 	"time"
 )
 
@@ -86,6 +88,10 @@ type Config struct {
 
 	// EnablePprof serves /debug/pprof/ on the client URLs.
 	EnablePprof bool
+
+	// Dial connects to peers; nil resolves names as DiscoverySRVServer says. It
+	// is where tests put faults.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	// LogLevel is debug, info, warn, error, panic or fatal; LogFormat json or
 	// console; LogOutputs are default, stderr, stdout or file names.

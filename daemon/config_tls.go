@@ -28,9 +28,12 @@ type TLSFiles struct {
 	SkipClientSANVerify bool
 }
 
-// Given reports whether any certificate or authority was named.
+// Given reports whether anything was asked for that conclave's own CA would
+// override. ClientCertAuth is not: with the CA it is always on.
 func (t TLSFiles) Given() bool {
-	return t.CertFile != "" || t.KeyFile != "" || t.TrustedCAFile != "" || t.ClientCertFile != "" || t.ClientKeyFile != ""
+	return t.CertFile != "" || t.KeyFile != "" || t.ClientCertFile != "" || t.ClientKeyFile != "" ||
+		t.TrustedCAFile != "" || t.CRLFile != "" ||
+		len(t.AllowedCNs) > 0 || len(t.AllowedHostnames) > 0 || t.SkipClientSANVerify
 }
 
 // scheme returns the scheme of URLs that were not given.
@@ -56,9 +59,17 @@ func (t TLSFiles) validate(prefix string) error {
 			return fmt.Errorf("--%s %q has no certificate: add --%s", p.keyFlag, p.key, p.certFlag)
 		}
 	}
-	if (t.ClientCertAuth || t.CRLFile != "") && t.TrustedCAFile == "" {
-		return fmt.Errorf("--%sclient-cert-auth and --%s need an authority to verify certificates with: add --%strusted-ca-file",
-			prefix, crlFlag(prefix), prefix)
+	if t.TrustedCAFile == "" {
+		flag := ""
+		switch {
+		case t.ClientCertAuth:
+			flag = prefix + "client-cert-auth"
+		case t.CRLFile != "":
+			flag = crlFlag(prefix)
+		}
+		if flag != "" {
+			return fmt.Errorf("--%s needs an authority to verify certificates with: add --%strusted-ca-file", flag, prefix)
+		}
 	}
 	if len(t.AllowedCNs) > 0 && len(t.AllowedHostnames) > 0 {
 		return fmt.Errorf("--%scert-allowed-cn and --%scert-allowed-hostname are mutually exclusive: keep one", prefix, prefix)

@@ -23,14 +23,10 @@ var ErrClaimed = errors.New("member was started with another data directory befo
 // with: the first one that an id claims is the only one, for ever. It is kept
 // in a file, and safe for concurrent use.
 type Claims struct {
-	// Started reports whether an id is known from elsewhere to have been
-	// started, so that its first claim to this member is not its first. May
-	// be nil; set it before the Claims are used.
-	Started func(id uint64) bool
-
-	mu    sync.Mutex
-	path  string // empty: not kept yet
-	known map[uint64]string
+	mu      sync.Mutex
+	path    string // empty: not kept yet
+	known   map[uint64]string
+	started func(id uint64) bool // see KnowStarted; may be nil
 }
 
 // NewClaims returns an empty record that is not kept in a file yet. Nothing can
@@ -61,6 +57,14 @@ func (c *Claims) Keep(path string) error {
 	return c.store()
 }
 
+// KnowStarted tells of another source that knows which members were started, so
+// that an id's first claim to this member may not be its first at all.
+func (c *Claims) KnowStarted(started func(id uint64) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.started = started
+}
+
 // Admit says whether the data directory of a peer is the one it started with.
 func (c *Claims) Admit(h Hello) error {
 	c.mu.Lock()
@@ -70,9 +74,13 @@ func (c *Claims) Admit(h Hello) error {
 
 func (c *Claims) check(id uint64, instance string) error {
 	if known, ok := c.known[id]; ok && known != instance {
-		return fmt.Errorf("member %x: %w; to replace it, remove it from the cluster and add it again under a new id", id, ErrClaimed)
+		return claimed(id)
 	}
 	return nil
+}
+
+func claimed(id uint64) error {
+	return fmt.Errorf("member %x: %w; start it with that directory, or remove it from the cluster and add it again under a new id", id, ErrClaimed)
 }
 
 // Claim records that id starts with a data directory; it is durable on return.
@@ -85,8 +93,8 @@ func (c *Claims) Claim(id uint64, instance string) error {
 	if _, ok := c.known[id]; ok {
 		return nil
 	}
-	if c.Started != nil && c.Started(id) {
-		return fmt.Errorf("member %x: %w; to replace it, remove it from the cluster and add it again under a new id", id, ErrClaimed)
+	if c.started != nil && c.started(id) {
+		return claimed(id)
 	}
 	c.known[id] = instance
 	return c.store()

@@ -49,6 +49,9 @@ func (m *Mesh) acceptLoop(ln net.Listener) {
 func (m *Mesh) accept(raw net.Conn) {
 	s, err := m.receive(raw)
 	<-m.handshakes
+	if errors.Is(err, errHandedOver) {
+		return
+	}
 	if err != nil {
 		raw.Close()
 		if !errors.Is(err, errNotOurs) && m.ctx.Err() == nil {
@@ -59,8 +62,12 @@ func (m *Mesh) accept(raw net.Conn) {
 	_ = s.run()
 }
 
-// errNotOurs: the connection was given to somebody else, or said nothing.
-var errNotOurs = errors.New("not a session")
+var (
+	// errNotOurs: the connection said nothing, or its end is noted already.
+	errNotOurs = errors.New("not a session")
+	// errHandedOver: the connection now belongs to the HTTP server.
+	errHandedOver = errors.New("not a session but HTTP")
+)
 
 // receive brings an accepted connection to an attached session.
 func (m *Mesh) receive(raw net.Conn) (*session, error) {
@@ -84,7 +91,7 @@ func (m *Mesh) receive(raw net.Conn) (*session, error) {
 	if m.web.takes(first[0], state) {
 		raw.SetDeadline(time.Time{})
 		m.web.serve(&webConn{Conn: conn, r: timed.br, state: state})
-		return nil, errNotOurs
+		return nil, errHandedOver
 	}
 	if state != nil && state.NegotiatedProtocol != ALPNPeer {
 		return nil, fmt.Errorf("%q was negotiated, not %s", state.NegotiatedProtocol, ALPNPeer)

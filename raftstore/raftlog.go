@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/rs/zerolog"
@@ -11,7 +12,8 @@ import (
 
 // raftLogger is the bridge from the library's hclog to zerolog. raft reports
 // elections and unreachable peers as warnings and errors; they are ordinary
-// events of a cluster and are logged as such.
+// events of a cluster and are logged as such. An unreachable peer makes it
+// repeat itself many times a second, so lines are sampled.
 type raftLogger struct {
 	log  zerolog.Logger
 	name string
@@ -19,8 +21,12 @@ type raftLogger struct {
 }
 
 func newRaftLogger(log zerolog.Logger, name string) hclog.Logger {
-	return &raftLogger{log: log.With().Str("logger", name).Logger(), name: name}
+	sampled := log.With().Str("logger", name).Logger().Sample(&zerolog.BurstSampler{Burst: logBurst, Period: time.Second})
+	return &raftLogger{log: sampled, name: name}
 }
+
+// logBurst is how many lines of the library are logged within a second.
+const logBurst = 10
 
 // Log writes one line; args are keys and values in turn.
 func (l *raftLogger) Log(level hclog.Level, msg string, args ...any) {

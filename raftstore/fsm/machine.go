@@ -240,6 +240,10 @@ func (m *Machine) Commit() error {
 	return nil
 }
 
+// HashKV is etcd's hash of the key-value history at a revision, 0 for the
+// newest. Safe for concurrent use.
+func (m *Machine) HashKV(revision int64) (kv.Hash, error) { return m.keys.HashKV(revision) }
+
 // Size returns the bytes of the state file, and how many of them are in use.
 func (m *Machine) Size() (total, inUse int64, err error) {
 	info, err := os.Stat(m.db.Path())

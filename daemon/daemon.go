@@ -1,0 +1,159 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/rs/zerolog"
+
+	"github.com/conclave-kv/conclave/api"
+	"github.com/conclave-kv/conclave/bootstrap/dnssrv"
+	"github.com/conclave-kv/conclave/member"
+	"github.com/conclave-kv/conclave/raftstore"
+	"github.com/conclave-kv/conclave/raftstore/fsm"
+)
+
+// Daemon is one process of conclave, from New to the return of Run.
+type Daemon struct {
+	cfg      Config
+	log      zerolog.Logger
+	registry *prometheus.Registry
+	resolver *dnssrv.Resolver
+	ready    chan struct{} // closed when clients are served
+	fatal    chan error    // the first error that ends the process
+
+	// Built by Run, in this order.
+	dir       *dataDir
+	id        identity
+	fresh     bool // nothing of this member was on disk before
+	peers     []net.Listener
+	clients   *api.Listeners
+	security  security
+	claims    *raftstore.Claims
+	mesh      *raftstore.Mesh
+	machine   *fsm.Machine
+	member    *member.Member
+	node      *raftstore.Node
+	server    *api.Server
+	closeLast []func() // run in reverse when Run returns
+	work      sync.WaitGroup
+}
+
+// New checks a Config and makes a Daemon of it. Nothing is opened yet.
+func New(cfg Config, log zerolog.Logger) (*Daemon, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	resolver, err := dnssrv.NewResolver(dnssrv.ResolverOptions{Server: cfg.DiscoverySRVServer})
+	if err != nil {
+		return nil, err
+	}
+	d := &Daemon{
+		cfg:      cfg.WithDefaults(),
+		log:      log,
+		registry: prometheus.NewRegistry(),
+		resolver: resolver,
+		ready:    make(chan struct{}),
+		fatal:    make(chan error, 1),
+	}
+	d.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return d, nil
+}
+
+// Ready is closed when clients are let in: a leader is known and this member
+// has introduced itself.
+func (d *Daemon) Ready() <-chan struct{} { return d.ready }
+
+// Run starts everything, serves until ctx ends or the process cannot go on, and
+// stops everything in reverse. It returns nil after an orderly stop.
+func (d *Daemon) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer d.close()
+	d.onClose(d.work.Wait)
+	d.onClose(cancel)
+	for _, step := range []func(context.Context) error{
+		d.openDirectory,
+		d.findPeers,
+		d.bind,
+		d.secure,
+		d.connect,
+		d.agree,
+		d.openState,
+		d.serve,
+		d.awaitReady,
+	} {
+		if err := d.orFatal(ctx, step); err != nil {
+			return ended(ctx, err)
+		}
+	}
+	select {
+	case <-ctx.Done():
+		d.log.Info().Msg("stopping")
+		return nil
+	case err := <-d.fatal:
+		return err
+	}
+}
+
+// orFatal runs a step, which ends early when another part of the process fails.
+func (d *Daemon) orFatal(ctx context.Context, step func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case err := <-d.fatal:
+			cancel(err)
+		case <-stop:
+		}
+	}()
+	err := step(ctx)
+	close(stop)
+	<-done
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return err
+}
+
+// ended turns an interruption into an orderly stop.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// fail ends the process with err; only the first call counts.
+func (d *Daemon) fail(err error) {
+	select {
+	case d.fatal <- err:
+	default:
+	}
+}
+
+// onClose has f run when Run returns, before what was added earlier.
+func (d *Daemon) onClose(f func()) { d.closeLast = append(d.closeLast, f) }
+
+func (d *Daemon) close() {
+	for i := len(d.closeLast) - 1; i >= 0; i-- {
+		d.closeLast[i]()
+	}
+	d.log.Info().Msg("stopped")
+}
+
+// closing wraps a Close that may fail for the log.
+func (d *Daemon) closing(what string, f func() error) func() {
+	return func() {
+		if err := f(); err != nil {
+			d.log.Warn().Err(err).Msg(fmt.Sprintf("closing %s", what))
+		}
+	}
+}

@@ -1,0 +1,141 @@
+package daemon
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/conclave-kv/conclave/bootstrap"
+	"github.com/conclave-kv/conclave/internal/durable"
+)
+
+// directoryFormat is the version of the data directory's layout.
+const directoryFormat = 1
+
+// identity is who a data directory belongs to, kept in member/identity.json. It
+// is written once, when a majority has agreed to the plan, and with it the
+// directory counts as a member's.
+type identity struct {
+	Format      int                `json:"format"`
+	Instance    string             `json:"instance"` // random id of this directory
+	ClusterID   uint64             `json:"cluster_id"`
+	MemberID    uint64             `json:"member_id"`
+	Name        string             `json:"name"`
+	PeerURLs    []string           `json:"peer_urls"`
+	ClientURLs  []string           `json:"client_urls"`
+	Token       string             `json:"token"`
+	Members     []bootstrap.Member `json:"first_members"`
+	TrustDomain string             `json:"trust_domain,omitempty"` // of conclave's own CA
+}
+
+// planText is what a member of another cluster is shown.
+func (id identity) planText() string {
+	return bootstrap.Plan{Members: id.Members}.String()
+}
+
+// dataDir is the locked data directory.
+type dataDir struct {
+	path string
+	wal  string
+	made bool // by this process
+	lock *durable.DirLock
+}
+
+func (d *dataDir) identityPath() string { return filepath.Join(d.path, "member", "identity.json") }
+func (d *dataDir) claimsPath() string   { return filepath.Join(d.path, "member", "claims.json") }
+func (d *dataDir) statePath() string    { return filepath.Join(d.path, "member", "snap", "db") }
+func (d *dataDir) pkiPath() string      { return filepath.Join(d.path, "pki") }
+
+// openDataDir makes the directory if need be and locks it.
+func openDataDir(path, wal string) (*dataDir, error) {
+	d := &dataDir{path: path, wal: wal}
+	if d.wal == "" {
+		d.wal = filepath.Join(path, "member", "wal")
+	}
+	switch info, err := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := durable.MkdirAll(path, 0o700); err != nil {
+			return nil, fmt.Errorf("--data-dir %q: %w; give a directory this user may create", path, err)
+		}
+		d.made = true
+	case err != nil:
+		return nil, fmt.Errorf("--data-dir %q: %w", path, err)
+	case !info.IsDir():
+		return nil, fmt.Errorf("--data-dir %q is not a directory; give another one", path)
+	}
+	lock, err := durable.Lock(path)
+	if err != nil {
+		return nil, fmt.Errorf("--data-dir %q: %w; stop that process or give another directory", path, err)
+	}
+	d.lock = lock
+	return d, nil
+}
+
+// close unlocks the directory, and removes it if this process made it and left
+// nothing in it.
+func (d *dataDir) close() error {
+	err := d.lock.Unlock()
+	if d.made {
+		os.Remove(d.path) // fails on a directory in use, as it should
+	}
+	return err
+}
+
+// load reads the identity; ok is false for a directory that no member uses.
+func (d *dataDir) load() (id identity, ok bool, err error) {
+	raw, err := os.ReadFile(d.identityPath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return identity{}, false, d.checkUnused()
+	}
+	if err != nil {
+		return identity{}, false, fmt.Errorf("--data-dir %q: %w", d.path, err)
+	}
+	if err := json.Unmarshal(raw, &id); err != nil {
+		return identity{}, false, fmt.Errorf("--data-dir %q: %s is damaged: %w", d.path, d.identityPath(), err)
+	}
+	if id.Format > directoryFormat {
+		return identity{}, false, fmt.Errorf("--data-dir %q was written by a newer version (format %d, this program reads up to %d); start it with that version", d.path, id.Format, directoryFormat)
+	}
+	return id, true, nil
+}
+
+// checkUnused refuses a directory in which another program keeps a member.
+func (d *dataDir) checkUnused() error {
+	if _, err := os.Stat(filepath.Join(d.path, "member")); err == nil {
+		return fmt.Errorf("--data-dir %q holds a member directory without conclave's identity, perhaps etcd's; give another directory", d.path)
+	}
+	return nil
+}
+
+// save makes the directory a member's.
+func (d *dataDir) save(id identity) error {
+	for _, dir := range []string{filepath.Dir(d.statePath()), d.wal} {
+		if err := durable.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("--data-dir %q: %w", d.path, err)
+		}
+	}
+	raw, err := json.MarshalIndent(id, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := durable.WriteFile(d.identityPath(), append(raw, '\n'), 0o600); err != nil {
+		return fmt.Errorf("--data-dir %q: %w", d.path, err)
+	}
+	return nil
+}
+
+// newInstance names a data directory.
+func newInstance() string { return rand.Text() }
+
+// firstBatch is a batch id that no member has used or will reach: two bytes of
+// the member id, five of the time in milliseconds, one to count in. A member
+// would have to take over 256 batches a millisecond since its last start to
+// meet its own.
+func firstBatch(memberID uint64, now time.Time) uint64 {
+	return memberID<<48 | uint64(now.UnixMilli())&0xffffffffff<<8
+}

@@ -1,0 +1,41 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+
+	"github.com/conclave-kv/conclave/api"
+)
+
+// bind opens all ports before anything is written, so that one that is taken
+// ends the start without a trace.
+func (d *Daemon) bind(context.Context) error {
+	for _, u := range d.cfg.ListenPeerURLs {
+		ln, err := net.Listen("tcp", u.Host)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("--listen-peer-urls %s: the port is already in use; stop the program that has it or give another one", u.String())
+		}
+		if err != nil {
+			return fmt.Errorf("--listen-peer-urls %s: %w", u.String(), err)
+		}
+		d.peers = append(d.peers, ln)
+		d.onClose(func() { ln.Close() }) // closed by the mesh before, if it got that far
+	}
+	clients, err := api.Listen(api.ListenConfig{
+		ClientURLs:  d.cfg.ListenClientURLs,
+		MetricsURLs: d.cfg.ListenMetricsURLs,
+	})
+	if err != nil {
+		return err
+	}
+	d.clients = clients
+	d.onClose(func() {
+		if d.server == nil {
+			clients.Close()
+		}
+	})
+	return nil
+}

@@ -1,0 +1,118 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/conclave-kv/conclave/bootstrap"
+	"github.com/conclave-kv/conclave/bootstrap/dnssrv"
+)
+
+// openDirectory locks the data directory and reads who it belongs to.
+func (d *Daemon) openDirectory(context.Context) error {
+	dir, err := openDataDir(d.cfg.DataDir, d.cfg.WalDir)
+	if err != nil {
+		return err
+	}
+	d.dir = dir
+	d.onClose(d.closing("data directory", dir.close))
+	id, found, err := dir.load()
+	if err != nil {
+		return err
+	}
+	d.id, d.fresh = id, !found
+	return nil
+}
+
+// findPeers completes the identity: from the data directory, whose member then
+// keeps its id and only may be told other URLs or another name, or for a first
+// start from the peer source.
+func (d *Daemon) findPeers(ctx context.Context) error {
+	if !d.fresh {
+		d.id.Name = orDefault(d.cfg.Name, d.id.Name)
+		if urls := d.cfg.AdvertiseClientURLs; len(urls) > 0 {
+			d.id.ClientURLs = urls.Strings()
+		}
+		d.log.Info().Str("data-dir", d.dir.path).Str("member-id", hex(d.id.MemberID)).
+			Msg("continuing from the data directory; discovery is skipped")
+		return d.fillURLs()
+	}
+	if d.cfg.InitialClusterState == ClusterStateExisting {
+		return fmt.Errorf("--initial-cluster-state %q: this version cannot add a member to a running cluster; start all first members with --initial-cluster-state %q", ClusterStateExisting, ClusterStateNew)
+	}
+	source, err := d.source()
+	if err != nil {
+		return err
+	}
+	plan, err := bootstrap.Resolve(ctx, source, bootstrap.Self{
+		Name:       d.cfg.Name,
+		PeerURLs:   d.cfg.AdvertisePeerURLs.Strings(),
+		ClientURLs: d.cfg.AdvertiseClientURLs.Strings(),
+	}, bootstrap.Options{
+		Token:   d.cfg.InitialClusterToken,
+		Timeout: d.cfg.DiscoveryTimeout,
+		Log:     d.log,
+	})
+	if err != nil {
+		return err
+	}
+	d.id = identity{
+		Format:     directoryFormat,
+		Instance:   newInstance(),
+		ClusterID:  plan.ClusterID,
+		MemberID:   plan.Self,
+		Name:       plan.Name,
+		PeerURLs:   plan.PeerURLs,
+		ClientURLs: plan.ClientURLs,
+		Token:      plan.Token,
+		Members:    plan.Members,
+	}
+	d.log.Info().Str("cluster-id", hex(plan.ClusterID)).Str("member-id", hex(plan.Self)).
+		Str("name", plan.Name).Str("initial-cluster", plan.String()).Msg("found the first members")
+	return d.fillURLs()
+}
+
+// source is where the first peers come from; Validate allows only one.
+func (d *Daemon) source() (bootstrap.Source, error) {
+	if d.cfg.DiscoverySRV != "" {
+		return &dnssrv.Source{
+			Resolver:     d.resolver,
+			Domain:       d.cfg.DiscoverySRV,
+			Name:         d.cfg.DiscoverySRVName,
+			Secure:       d.cfg.PeerTLS.scheme(d.cfg.ClusterSecretFile) == "https",
+			ClientSecure: d.cfg.ClientTLS.scheme(d.cfg.ClusterSecretFile) == "https",
+		}, nil
+	}
+	peers, err := bootstrap.ParseInitialCluster(d.cfg.InitialCluster)
+	if err != nil {
+		return nil, fmt.Errorf("--initial-cluster: %w", err)
+	}
+	return &bootstrap.Static{Peers: peers, Hosts: d.resolver.LookupHost}, nil
+}
+
+// fillURLs derives what to listen on where that was not given: every address of
+// this host, at the ports that are advertised.
+func (d *Daemon) fillURLs() error {
+	fill := func(listen *URLs, advertised []string, flag string) error {
+		if len(*listen) > 0 {
+			return nil
+		}
+		for _, u := range advertised {
+			parsed, err := ParseURLs(u)
+			if err != nil {
+				return fmt.Errorf("%s: %w", flag, err)
+			}
+			port := parsed[0].Port()
+			parsed[0].Host = "0.0.0.0:" + port
+			*listen = append(*listen, parsed[0])
+		}
+		return nil
+	}
+	if err := fill(&d.cfg.ListenPeerURLs, d.id.PeerURLs, "--initial-advertise-peer-urls"); err != nil {
+		return err
+	}
+	return fill(&d.cfg.ListenClientURLs, d.id.ClientURLs, "--advertise-client-urls")
+}
+
+func hex(id uint64) string { return fmt.Sprintf("%x", id) }
+

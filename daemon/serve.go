@@ -1,0 +1,132 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/conclave-kv/conclave/api"
+	"github.com/conclave-kv/conclave/internal/version"
+	"github.com/conclave-kv/conclave/raftstore"
+)
+
+// serve makes the door for clients; it opens when Ready is closed.
+func (d *Daemon) serve(context.Context) error {
+	server, err := api.New(api.Options{
+		Backend:           d.member,
+		Listeners:         d.clients,
+		TLS:               d.security.clients,
+		Registry:          d.registry,
+		Log:               d.log,
+		Ready:             d.ready,
+		Register:          d.security.register,
+		Profiling:         d.cfg.EnablePprof || d.cfg.LogLevel == "debug",
+		MaxRequestBytes:   int(d.cfg.MaxRequestBytes),
+		MaxTxnOps:         int(d.cfg.MaxTxnOps),
+		MaxStreams:        d.cfg.MaxConcurrentStreams,
+		KeepaliveMinTime:  d.cfg.KeepAliveMinTime,
+		KeepaliveInterval: d.cfg.KeepAliveInterval,
+		KeepaliveTimeout:  d.cfg.KeepAliveTimeout,
+		ElectionTimeout:   d.cfg.ElectionTimeout,
+		RequestTimeout:    d.cfg.RequestTimeout(),
+	})
+	if err != nil {
+		return err
+	}
+	d.server = server
+	d.onClose(d.closing("client port", server.Close))
+	d.work.Go(func() {
+		if err := server.Serve(); err != nil {
+			d.fail(err)
+		}
+	})
+	return nil
+}
+
+// awaitReady lets clients in as soon as there is a leader, this member has
+// introduced itself, and the client port has its certificate.
+func (d *Daemon) awaitReady(ctx context.Context) error {
+	report := time.NewTicker(10 * time.Second)
+	defer report.Stop()
+	for {
+		changed, leader, links := d.member.Changed(), d.member.LeaderChanged(), d.mesh.Changed()
+		if d.introduced() {
+			break
+		}
+		if err := d.strangers(); err != nil {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-leader:
+		case <-links:
+		case <-report.C:
+			d.log.Info().Str("leader", hex(d.member.Leader())).Msg("waiting for a quorum of the members")
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if d.security.certified != nil {
+		select {
+		case <-d.security.certified:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	close(d.ready)
+	return nil
+}
+
+// introduced reports whether the cluster knows this member by its name.
+func (d *Daemon) introduced() bool {
+	view := d.member.View()
+	self, ok := view.Members.Get(d.id.MemberID)
+	return ok && self.Name == d.id.Name && view.ClusterVersion != "" && d.member.Leader() != 0
+}
+
+// HashKV is etcd's hash of the key-value history at this member's newest
+// revision, for comparing members.
+func (d *Daemon) HashKV() (revision int64, hash uint32, err error) {
+	h, err := d.machine.HashKV(0)
+	return h.Revision, h.Sum, err
+}
+
+// strangers fails when a majority of the peers this member knows are members of
+// another cluster: then the data directory is in the wrong place.
+func (d *Daemon) strangers() error {
+	peers := d.mesh.Peers()
+	var texts []string
+	for _, p := range peers {
+		if errors.Is(p.LastError, raftstore.ErrOtherCluster) {
+			texts = append(texts, strings.Join(p.URLs, ",")+": "+p.LastError.Error())
+		}
+	}
+	if len(peers) == 0 || len(texts) <= len(peers)/2 {
+		return nil
+	}
+	return fmt.Errorf("--data-dir %q belongs to cluster %s, but its peers are of another one (%s); give this member's own directory, or an empty one", d.dir.path, hex(d.id.ClusterID), strings.Join(texts, "; "))
+}
+
+// peerHTTP answers HTTP on the peer port: the version, as etcd's peers do.
+func (d *Daemon) peerHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/version" {
+		http.NotFound(w, r)
+		return
+	}
+	if r.Method != http.MethodGet {
+		w.Header().Set("Allow", http.MethodGet)
+		http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(struct {
+		Server   string `json:"etcdserver"`
+		Cluster  string `json:"etcdcluster"`
+		Storage  string `json:"storage"`
+		Conclave string `json:"conclave"`
+	}{version.EtcdServer, version.Cluster, version.Storage, version.Conclave})
+}

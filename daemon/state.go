@@ -1,0 +1,144 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/conclave-kv/conclave/internal/conclavepb"
+	"github.com/conclave-kv/conclave/member"
+	"github.com/conclave-kv/conclave/raftstore"
+	"github.com/conclave-kv/conclave/raftstore/fsm"
+)
+
+// connect opens the sessions with the peers.
+func (d *Daemon) connect(context.Context) error {
+	claims := raftstore.NewClaims()
+	if !d.fresh {
+		var err error
+		if claims, err = raftstore.LoadClaims(d.dir.claimsPath()); err != nil {
+			return err
+		}
+	}
+	d.claims = claims
+	d.mesh = raftstore.NewMesh(raftstore.MeshConfig{
+		Self:            d.id.MemberID,
+		ClusterID:       d.id.ClusterID,
+		Instance:        d.id.Instance,
+		Plan:            d.id.planText(),
+		ServerTLS:       d.security.peerServer,
+		ClientTLS:       d.security.peerClient,
+		PeerID:          d.security.peerID,
+		Refusal:         d.security.refusal,
+		Admit:           claims.Admit,
+		Dial:            d.dial(),
+		HTTP:            http.HandlerFunc(d.peerHTTP),
+		ElectionTimeout: d.cfg.ElectionTimeout,
+		Log:             d.log,
+		Registry:        d.registry,
+	})
+	d.onClose(d.mesh.Close)
+	for _, ln := range d.peers {
+		d.mesh.Serve(ln)
+	}
+	peers := make(map[uint64][]string)
+	for _, m := range d.id.Members {
+		if m.ID != d.id.MemberID {
+			peers[m.ID] = m.PeerURLs
+		}
+	}
+	d.mesh.SetPeers(peers)
+	return nil
+}
+
+func (d *Daemon) dial() func(context.Context, string, string) (net.Conn, error) {
+	if d.cfg.Dial != nil {
+		return d.cfg.Dial
+	}
+	return d.resolver.DialContext
+}
+
+// agree has a first start agreed by a majority of the planned members; until
+// then nothing is on disk.
+func (d *Daemon) agree(ctx context.Context) error {
+	if _, err := os.Stat(d.dir.statePath()); !d.fresh && err == nil {
+		d.claims.Serve(d.mesh)
+		return nil
+	}
+	ids := make([]uint64, len(d.id.Members))
+	for i, m := range d.id.Members {
+		ids[i] = m.ID
+	}
+	err := raftstore.Agreement{
+		Mesh:       d.mesh,
+		Claims:     d.claims,
+		Self:       d.id.MemberID,
+		Members:    ids,
+		Instance:   d.id.Instance,
+		Prepare:    func() error { return d.dir.save(d.id) },
+		ClaimsPath: d.dir.claimsPath(),
+		Log:        d.log,
+	}.Agree(ctx)
+	if err != nil {
+		return fmt.Errorf("start of member %s (%s): %w", d.id.Name, hex(d.id.MemberID), err)
+	}
+	return nil
+}
+
+// openState opens the state file and the log, and starts the member.
+func (d *Daemon) openState(context.Context) error {
+	machine, err := fsm.Open(fsm.Options{Path: d.dir.statePath(), Quota: d.cfg.QuotaBackendBytes, Log: d.log})
+	if err != nil {
+		return fmt.Errorf("--data-dir %q: %w", d.dir.path, err)
+	}
+	d.machine = machine
+	d.onClose(d.closing("state file", machine.Close))
+	d.member = member.New(member.Config{
+		ID:              d.id.MemberID,
+		ClusterID:       d.id.ClusterID,
+		Name:            d.id.Name,
+		ClientURLs:      d.id.ClientURLs,
+		RequestTimeout:  d.cfg.RequestTimeout(),
+		MaxRequestBytes: int(d.cfg.MaxRequestBytes),
+		Quota:           d.cfg.QuotaBackendBytes,
+		FirstBatch:      firstBatch(d.id.MemberID, time.Now()),
+		Fatal:           d.fail,
+		Log:             d.log,
+		Registry:        d.registry,
+	}, d.mesh, machine)
+	d.node, err = raftstore.Open(raftstore.Config{
+		Dir:             d.dir.wal,
+		Self:            d.id.MemberID,
+		Mesh:            d.mesh,
+		Machine:         machine,
+		Bootstrap:       d.firstMembership(),
+		OpenTerm:        func(term uint64) []byte { return member.OpenTerm(d.id.MemberID, term) },
+		ElectionTimeout: d.cfg.ElectionTimeout,
+		RequestTimeout:  d.cfg.RequestTimeout(),
+		PreVote:         d.cfg.PreVote,
+		Log:             d.log,
+		Registry:        d.registry,
+	})
+	if err != nil {
+		return fmt.Errorf("--data-dir %q: %w", d.dir.path, err)
+	}
+	d.onClose(d.member.Stop)
+	d.onClose(d.closing("raft", d.node.Close))
+	d.member.Start(d.node)
+	d.claims.KnowStarted(func(id uint64) bool {
+		m, ok := d.member.View().Members.Get(id)
+		return ok && m.Name != ""
+	})
+	return nil
+}
+
+func (d *Daemon) firstMembership() *conclavepb.Configuration {
+	conf := &conclavepb.Configuration{}
+	for _, m := range d.id.Members {
+		conf.Servers = append(conf.Servers, &conclavepb.Server{Id: m.ID, PeerUrls: m.PeerURLs})
+	}
+	return conf
+}

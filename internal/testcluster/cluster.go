@@ -1,0 +1,218 @@
+package testcluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/conclave-kv/conclave/daemon"
+)
+
+// startTimeout bounds how long a member may take to serve.
+const startTimeout = 30 * time.Second
+
+// Options change how a cluster is made; the zero value is plaintext.
+type Options struct {
+	// Configure changes a member's configuration before each start.
+	Configure func(index int, cfg *daemon.Config)
+	// ElectionTimeout, by default 500 ms.
+	ElectionTimeout time.Duration
+	// Verbose logs what the members log.
+	Verbose bool
+}
+
+// Cluster is a set of members with links between them.
+type Cluster struct {
+	Members []*Member
+	opts    Options
+	t       testing.TB
+	links   *links
+}
+
+// Member is one member, running or not.
+type Member struct {
+	Index     int
+	Name      string
+	Dir       string // its data directory
+	PeerURL   string
+	ClientURL string
+
+	cluster *Cluster
+	Daemon  *daemon.Daemon // nil while stopped
+	cancel  context.CancelFunc
+	done    chan error
+}
+
+// New lays out n members without starting them.
+func New(t testing.TB, n int, opts Options) *Cluster {
+	t.Helper()
+	if opts.ElectionTimeout == 0 {
+		opts.ElectionTimeout = 500 * time.Millisecond
+	}
+	c := &Cluster{opts: opts, t: t, links: newLinks()}
+	ports := freePorts(t, 2*n)
+	dir := t.TempDir()
+	for i := range n {
+		name := fmt.Sprintf("m%d", i+1)
+		c.Members = append(c.Members, &Member{
+			Index: i, Name: name, Dir: filepath.Join(dir, name),
+			PeerURL:   "http://127.0.0.1:" + ports[2*i],
+			ClientURL: "http://127.0.0.1:" + ports[2*i+1],
+			cluster:   c,
+		})
+		c.links.name(i, "127.0.0.1:"+ports[2*i])
+	}
+	t.Cleanup(c.Stop)
+	return c
+}
+
+// Start makes a cluster of n members and waits until all of them serve.
+func Start(t testing.TB, n int, opts Options) *Cluster {
+	t.Helper()
+	c := New(t, n, opts)
+	for _, m := range c.Members {
+		m.Launch()
+	}
+	for _, m := range c.Members {
+		m.AwaitReady()
+	}
+	return c
+}
+
+// Stop stops every member that runs.
+func (c *Cluster) Stop() {
+	for _, m := range c.Members {
+		m.Stop()
+	}
+}
+
+// Cut takes the links between members i and j down, in both directions.
+func (c *Cluster) Cut(i, j int) { c.links.cut(i, j) }
+
+// Isolate cuts a member off from all others.
+func (c *Cluster) Isolate(i int) {
+	for j := range c.Members {
+		if j != i {
+			c.Cut(i, j)
+		}
+	}
+}
+
+// Heal brings all links back.
+func (c *Cluster) Heal() { c.links.heal() }
+
+// Endpoints are the client URLs of all members.
+func (c *Cluster) Endpoints() []string {
+	var out []string
+	for _, m := range c.Members {
+		out = append(out, m.ClientURL)
+	}
+	return out
+}
+
+func (c *Cluster) initialCluster() string {
+	var pairs []string
+	for _, m := range c.Members {
+		pairs = append(pairs, m.Name+"="+m.PeerURL)
+	}
+	return strings.Join(pairs, ",")
+}
+
+// Config is the configuration a member starts with.
+func (m *Member) Config() daemon.Config {
+	cfg := daemon.NewConfig()
+	cfg.Name = m.Name
+	cfg.DataDir = m.Dir
+	cfg.ListenPeerURLs = daemon.MustParseURLs(m.PeerURL)
+	cfg.AdvertisePeerURLs = cfg.ListenPeerURLs
+	cfg.ListenClientURLs = daemon.MustParseURLs(m.ClientURL)
+	cfg.AdvertiseClientURLs = cfg.ListenClientURLs
+	cfg.InitialCluster = m.cluster.initialCluster()
+	cfg.ElectionTimeout = m.cluster.opts.ElectionTimeout
+	cfg.HeartbeatInterval = cfg.ElectionTimeout / 10
+	cfg.Dial = m.cluster.links.dialer(m.Index)
+	if m.cluster.opts.Configure != nil {
+		m.cluster.opts.Configure(m.Index, &cfg)
+	}
+	return cfg
+}
+
+// Launch starts the member without waiting for it.
+func (m *Member) Launch() {
+	m.cluster.t.Helper()
+	log := zerolog.Nop()
+	if m.cluster.opts.Verbose {
+		log = zerolog.New(zerolog.NewTestWriter(m.cluster.t)).With().Timestamp().Str("member", m.Name).Logger()
+	}
+	d, err := daemon.New(m.Config(), log)
+	if err != nil {
+		m.cluster.t.Fatalf("member %s: %v", m.Name, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	m.Daemon, m.cancel, m.done = d, cancel, make(chan error, 1)
+	go func() { m.done <- d.Run(ctx) }()
+}
+
+// AwaitReady waits until the member serves clients.
+func (m *Member) AwaitReady() {
+	m.cluster.t.Helper()
+	select {
+	case <-m.Daemon.Ready():
+	case err := <-m.done:
+		m.done <- err
+		m.cluster.t.Fatalf("member %s ended: %v", m.Name, err)
+	case <-time.After(startTimeout):
+		m.cluster.t.Fatalf("member %s does not serve after %v", m.Name, startTimeout)
+	}
+}
+
+// AwaitEnd waits until the member's process part ends by itself and returns
+// what it said.
+func (m *Member) AwaitEnd() error {
+	m.cluster.t.Helper()
+	select {
+	case err := <-m.done:
+		m.Daemon = nil
+		m.cancel()
+		return err
+	case <-time.After(startTimeout):
+		m.cluster.t.Fatalf("member %s has not ended after %v", m.Name, startTimeout)
+		return errors.New("unreachable")
+	}
+}
+
+// Stop stops the member in an orderly way, if it runs.
+func (m *Member) Stop() {
+	m.cluster.t.Helper()
+	if m.Daemon == nil {
+		return
+	}
+	m.cancel()
+	if err := <-m.done; err != nil {
+		m.cluster.t.Errorf("member %s: %v", m.Name, err)
+	}
+	m.Daemon = nil
+}
+
+// freePorts asks the kernel for ports that nobody listens on.
+func freePorts(t testing.TB, n int) []string {
+	t.Helper()
+	var out []string
+	for range n {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		_, port, _ := net.SplitHostPort(ln.Addr().String())
+		out = append(out, port)
+	}
+	return out
+}
