@@ -58,7 +58,8 @@ func Resolve(ctx context.Context, src Source, self Self, opts Options) (Plan, er
 			return Plan{}, Refusef("--name: %w", err)
 		}
 	}
-	bounded, cancel := context.WithTimeout(ctx, opts.Timeout)
+	deadline := time.Now().Add(opts.Timeout)
+	bounded, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	var missing string
 	for n := 0; ; n++ {
@@ -73,7 +74,7 @@ func Resolve(ctx context.Context, src Source, self Self, opts Options) (Plan, er
 			return Plan{}, fmt.Errorf("find the first peers: %w", ctx.Err())
 		}
 		// A lookup cut short by our own deadline says less than the one before.
-		if now := describe(answer, err); missing == "" || bounded.Err() == nil {
+		if now := describe(answer, err); missing == "" || time.Now().Before(deadline) {
 			logWaiting(opts.Log, now, now != missing)
 			missing = now
 		}

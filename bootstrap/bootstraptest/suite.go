@@ -64,17 +64,20 @@ func stated(p bootstrap.Peer) bootstrap.Self {
 	return bootstrap.Self{Name: p.Name, PeerURLs: slices.Clone(p.PeerURLs), ClientURLs: []string{"http://127.0.0.1:2379"}}
 }
 
-// resolve resolves with little patience.
-func resolve(ctx context.Context, src bootstrap.Source, self bootstrap.Self) (bootstrap.Plan, error) {
+// How long to wait for a plan that is to come, on however busy a machine, and
+// for one that is not to come.
+const patient, brief = 30 * time.Second, 300 * time.Millisecond
+
+func resolve(ctx context.Context, src bootstrap.Source, self bootstrap.Self, timeout time.Duration) (bootstrap.Plan, error) {
 	return bootstrap.Resolve(ctx, src, self, bootstrap.Options{
-		Token: token, Timeout: 2 * time.Second, Log: zerolog.Nop(),
+		Token: token, Timeout: timeout, Log: zerolog.Nop(),
 		Backoff: bootstrap.Backoff{Min: time.Millisecond, Max: 10 * time.Millisecond},
 	})
 }
 
 func mustResolve(t *testing.T, src bootstrap.Source, self bootstrap.Self) bootstrap.Plan {
 	t.Helper()
-	plan, err := resolve(t.Context(), src, self)
+	plan, err := resolve(t.Context(), src, self, patient)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +185,7 @@ func lookupRepeats(t *testing.T, make Maker) {
 func selfMissing(t *testing.T, make Maker) {
 	world := three()
 	stranger := bootstrap.Self{Name: "infra9", PeerURLs: []string{"http://192.0.2.99:2380"}}
-	plan, err := resolve(t.Context(), make(t, world), stranger)
+	plan, err := resolve(t.Context(), make(t, world), stranger, brief)
 	wantRefusal(t, plan, err, bootstrap.ErrRefused, bootstrap.ErrTimeout)
 }
 
@@ -191,7 +194,7 @@ func portDiffers(t *testing.T, make Maker) {
 	world := three()
 	self := stated(world.Peers[0])
 	self.PeerURLs = []string{"http://infra0.example.com:12380"}
-	plan, err := resolve(t.Context(), make(t, world), self)
+	plan, err := resolve(t.Context(), make(t, world), self, brief)
 	wantRefusal(t, plan, err, bootstrap.ErrRefused, bootstrap.ErrTimeout)
 }
 
@@ -199,7 +202,7 @@ func schemeDiffers(t *testing.T, make Maker) {
 	world := three()
 	self := stated(world.Peers[0])
 	self.PeerURLs = []string{"https://infra0.example.com:2380"}
-	plan, err := resolve(t.Context(), make(t, world), self)
+	plan, err := resolve(t.Context(), make(t, world), self, brief)
 	wantRefusal(t, plan, err, bootstrap.ErrRefused)
 }
 
@@ -208,7 +211,7 @@ func contextEnds(t *testing.T, make Maker) {
 	src := make(t, world)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	plan, err := resolve(ctx, src, stated(world.Peers[0]))
+	plan, err := resolve(ctx, src, stated(world.Peers[0]), patient)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("plan %s, error %v; want the context's", plan, err)
 	}

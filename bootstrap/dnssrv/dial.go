@@ -43,7 +43,10 @@ func (r *Resolver) DialContext(ctx context.Context, network, addr string) (net.C
 	if len(targets) == 0 {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: fmt.Errorf("%s has no address for %s", host, network)}
 	}
-	return race(ctx, network, targets)
+	var dialer net.Dialer
+	return race(ctx, targets, func(ctx context.Context, target string) (net.Conn, error) {
+		return dialer.DialContext(ctx, network, target)
+	})
 }
 
 func targetsFor(network string, addrs []netip.Addr, port int) []string {
@@ -60,7 +63,7 @@ func targetsFor(network string, addrs []netip.Addr, port int) []string {
 // race dials the targets one after the other, without waiting longer than
 // dialStagger for one before the next begins. The first connection wins; the
 // other attempts are called off and waited for.
-func race(ctx context.Context, network string, targets []string) (net.Conn, error) {
+func race(ctx context.Context, targets []string, dial func(ctx context.Context, target string) (net.Conn, error)) (net.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type result struct {
@@ -68,14 +71,13 @@ func race(ctx context.Context, network string, targets []string) (net.Conn, erro
 		err  error
 	}
 	results := make(chan result)
-	var dialer net.Dialer
 	running, next := 0, 0
 	launch := func() {
 		target := targets[next]
 		next++
 		running++
 		go func() {
-			conn, err := dialer.DialContext(ctx, network, target)
+			conn, err := dial(ctx, target)
 			results <- result{conn, err}
 		}()
 	}

@@ -1,6 +1,7 @@
 package dnssrv
 
 import (
+	"context"
 	"io"
 	"net"
 	"net/netip"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/miekg/dns"
 	"github.com/rs/zerolog"
+
+	"github.com/conclave-kv/conclave/bootstrap"
 )
 
 const tlsService, plainService = "_etcd-server-ssl._tcp", "_etcd-server._tcp"
@@ -173,4 +176,19 @@ func contains(t *testing.T, err error, parts ...string) {
 			t.Errorf("error %q lacks %q", err, part)
 		}
 	}
+}
+
+// lookups runs before each lookup of src.
+func lookups(before func(), src bootstrap.Source) bootstrap.Source {
+	return &watched{before: before, Source: src}
+}
+
+type watched struct {
+	bootstrap.Source
+	before func()
+}
+
+func (w *watched) Lookup(ctx context.Context, self bootstrap.Self) (bootstrap.Answer, error) {
+	w.before()
+	return w.Source.Lookup(ctx, self)
 }
