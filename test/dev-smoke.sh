@@ -56,7 +56,7 @@ client() (
 )
 
 three_healthy() {
-	[ "$(client endpoint health --cluster 2>&1 | grep -c 'is healthy')" = 3 ]
+	[ "$(members | wc -l)" -ge 3 ] && [ "$(client endpoint health --cluster 2>&1 | grep -c 'is healthy')" = 3 ]
 }
 gone() { [ -z "$(members)" ]; }
 
@@ -67,7 +67,6 @@ start() {
 	dev=$!
 	set +m
 	eventually 120 "three healthy members" three_healthy
-	[ "$(members | wc -l)" -ge 3 ] || fail "want three member processes, got: $(members | tr '\n' ' ')"
 }
 
 # stop SIGNAL: as a terminal would, to dev's whole group; then nobody is left.
