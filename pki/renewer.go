@@ -68,6 +68,8 @@ type Renewer struct {
 	ring    atomic.Pointer[keyring]
 	cluster atomic.Pointer[Cluster]
 	swapped chan struct{} // under mu: closed when the own certificate changes
+
+	settled chan struct{} // closed by Run: see Certified
 }
 
 // keyring is everything a handshake needs. It never changes; a new one takes
@@ -90,7 +92,7 @@ func NewRenewer(o RenewerOptions) (*Renewer, error) {
 		return nil, err
 	}
 	setBridge(o.Log)
-	r := &Renewer{o: o, swapped: make(chan struct{})}
+	r := &Renewer{o: o, swapped: make(chan struct{}), settled: make(chan struct{})}
 	m, err := loadMirror(o.DataDir)
 	switch {
 	case err == nil:
@@ -241,3 +243,8 @@ func (r *Renewer) swap(ring *keyring) {
 	close(r.swapped)
 	r.swapped = make(chan struct{})
 }
+
+// Certified returns a channel that is closed once this member holds
+// certificates of the running CAs and the cluster has noted it: from then on
+// the client port can serve.
+func (r *Renewer) Certified() <-chan struct{} { return r.settled }

@@ -155,6 +155,7 @@ func (r *Renewer) certify(ctx context.Context, c Cluster, view *ledger.View) err
 	}
 	peer, server := ring.peer.leaf(), ring.server.leaf()
 	if m, ok := view.Certified(r.o.Member); ok && bytes.Equal(m.GetSerial(), peer.SerialNumber.Bytes()) {
+		r.settle()
 		return nil
 	}
 	cmd, err := ledger.Certify(&pb.CertifiedMember{
@@ -169,7 +170,17 @@ func (r *Renewer) certify(ctx context.Context, c Cluster, view *ledger.View) err
 	if err := r.propose(ctx, c, cmd); err != nil {
 		return fmt.Errorf("note this member's certificate in the ledger: %w", err)
 	}
+	r.settle()
 	return nil
+}
+
+// settle lets Certified's callers go on. Only Run's goroutine calls it.
+func (r *Renewer) settle() {
+	select {
+	case <-r.settled:
+	default:
+		close(r.settled)
+	}
 }
 
 // inventory is the record of one of this member's certificates.

@@ -1,0 +1,91 @@
+package pki
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/conclave-kv/conclave/internal/durable"
+)
+
+// The files of a CA directory (`conclave cert ca init`).
+const (
+	caCertFile = "ca.pem"
+	caKeyFile  = "ca-key.pem"
+)
+
+// InitCADir creates a CA of one's own in dir: ca.pem, and ca-key.pem with mode
+// 0600. Its certificates are used through etcd's flags and belong to no trust
+// domain. An existing CA is left alone; the error wraps fs.ErrExist.
+func InitCADir(dir, cn string, lifetime time.Duration, now time.Time) (*Authority, error) {
+	if err := checkUser(cn); err != nil {
+		return nil, err
+	}
+	if lifetime <= 0 {
+		return nil, fmt.Errorf("--lifetime %v: use a positive duration such as 87600h", lifetime)
+	}
+	for _, name := range []string{caCertFile, caKeyFile} {
+		path := filepath.Join(dir, name)
+		if _, err := os.Lstat(path); err == nil {
+			return nil, fmt.Errorf("--dir %s: %s exists, and a new CA would make its certificates worthless; choose another directory (%w)", dir, path, fs.ErrExist)
+		}
+	}
+	a, err := NewAuthority(AuthorityOptions{CN: cn, Lifetime: lifetime, Now: now})
+	if err != nil {
+		return nil, err
+	}
+	key, err := EncodeKey(a.key)
+	if err != nil {
+		return nil, err
+	}
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("--dir %s: %w", dir, err)
+	}
+	// The key first: a certificate without it would look like a CA.
+	if err := durable.CreateFile(filepath.Join(dir, caKeyFile), key, 0o600); err != nil {
+		return nil, fmt.Errorf("--dir %s: %w", dir, err)
+	}
+	if err := durable.CreateFile(filepath.Join(dir, caCertFile), EncodeCertificates(a.cert), 0o644); err != nil {
+		return nil, fmt.Errorf("--dir %s: %w", dir, err)
+	}
+	return a, nil
+}
+
+// OpenCADir opens a CA made by InitCADir, or any CA whose certificate and key
+// lie under those names.
+func OpenCADir(dir string) (*Authority, error) {
+	read := func(name string) ([]byte, error) {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("--ca-dir %s: no %s in it; make a CA with `conclave cert ca init --dir %s`", dir, name, dir)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("--ca-dir %s: %w", dir, err)
+		}
+		return b, nil
+	}
+	certPEM, err := read(caCertFile)
+	if err != nil {
+		return nil, err
+	}
+	keyPEM, err := read(caKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := parseOne(certPEM)
+	if err != nil {
+		return nil, fmt.Errorf("--ca-dir %s: %s: %w", dir, caCertFile, err)
+	}
+	key, err := parseKeyPEM(keyPEM)
+	if err != nil {
+		return nil, fmt.Errorf("--ca-dir %s: %s: %w", dir, caKeyFile, err)
+	}
+	a, err := newAuthority(cert, key, "")
+	if err != nil {
+		return nil, fmt.Errorf("--ca-dir %s: %w", dir, err)
+	}
+	return a, nil
+}
