@@ -93,6 +93,9 @@ type Config struct {
 	// is where tests put faults.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
+	// Now is the clock of certificates, time.Now where nil.
+	Now func() time.Time
+
 	// LogLevel is debug, info, warn, error, panic or fatal; LogFormat json or
 	// console; LogOutputs are default, stderr, stdout or file names.
 	LogLevel, LogFormat string

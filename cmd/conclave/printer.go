@@ -1,0 +1,145 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// printer writes what a command got in one output format. Bytes are those of
+// etcdctl 3.7; a format that cannot show something returns an error with
+// exitBadFeature.
+type printer interface {
+	get(*clientv3.GetResponse) error
+	put(*clientv3.PutResponse) error
+	del(*clientv3.DeleteResponse) error
+	txn(*clientv3.TxnResponse) error
+	memberList(*clientv3.MemberListResponse) error
+	alarm(*clientv3.AlarmResponse) error
+	endpointHealth([]endpointHealth) error
+	endpointStatus([]endpointStatus) error
+}
+
+// newPrinter returns the printer for --write-out. hex is --hex.
+func newPrinter(format string, hex bool, out, errOut io.Writer) (printer, error) {
+	switch format {
+	case "simple":
+		return &simplePrinter{out: out, errOut: errOut, hex: hex}, nil
+	case "fields":
+		return &fieldsPrinter{out: out, hex: hex}, nil
+	case "json":
+		return &jsonPrinter{out: out, hex: hex}, nil
+	case "protobuf":
+		return &protobufPrinter{unsupported{"protobuf"}, out}, nil
+	case "table":
+		return &tablePrinter{unsupported{"table"}, out}, nil
+	}
+	return nil, failf(exitBadFeature, "unsupported output format")
+}
+
+// unsupported refuses everything; a format that shows only some things
+// embeds it.
+type unsupported struct{ format string }
+
+func (u unsupported) refuse() error {
+	return failf(exitBadFeature, "%s not supported as output format", u.format)
+}
+
+func (u unsupported) get(*clientv3.GetResponse) error               { return u.refuse() }
+func (u unsupported) put(*clientv3.PutResponse) error               { return u.refuse() }
+func (u unsupported) del(*clientv3.DeleteResponse) error            { return u.refuse() }
+func (u unsupported) txn(*clientv3.TxnResponse) error               { return u.refuse() }
+func (u unsupported) memberList(*clientv3.MemberListResponse) error { return u.refuse() }
+func (u unsupported) alarm(*clientv3.AlarmResponse) error           { return u.refuse() }
+func (u unsupported) endpointHealth([]endpointHealth) error         { return u.refuse() }
+func (u unsupported) endpointStatus([]endpointStatus) error         { return u.refuse() }
+
+// memberRows returns the member list as rows under memberHeader.
+func memberRows(r *clientv3.MemberListResponse) [][]string {
+	rows := make([][]string, 0, len(r.Members))
+	for _, m := range r.Members {
+		status := "started"
+		if m.Name == "" {
+			status = "unstarted"
+		}
+		rows = append(rows, []string{
+			fmt.Sprintf("%x", m.ID), status, m.Name,
+			strings.Join(m.PeerURLs, ","), strings.Join(m.ClientURLs, ","),
+			fmt.Sprint(m.IsLearner),
+		})
+	}
+	return rows
+}
+
+var (
+	memberHeader = []string{"ID", "Status", "Name", "Peer Addrs", "Client Addrs", "Is Learner"}
+	healthHeader = []string{"endpoint", "health", "took", "error"}
+	statusHeader = []string{
+		"endpoint", "ID", "version", "storage version", "db size", "in use", "percentage not in use", "quota",
+		"is leader", "is learner", "raft term", "raft index", "raft applied index", "errors",
+		"downgrade target version", "downgrade enabled",
+	}
+)
+
+func healthRows(list []endpointHealth) [][]string {
+	rows := make([][]string, 0, len(list))
+	for _, h := range list {
+		rows = append(rows, []string{h.Endpoint, fmt.Sprint(h.Health), h.Took, h.Error})
+	}
+	return rows
+}
+
+func statusRows(list []endpointStatus) [][]string {
+	rows := make([][]string, 0, len(list))
+	for _, st := range list {
+		r := (*pb.StatusResponse)(st.Status)
+		rows = append(rows, []string{
+			st.Endpoint,
+			fmt.Sprintf("%x", r.GetHeader().GetMemberId()),
+			r.GetVersion(), r.GetStorageVersion(),
+			bytesText(r.GetDbSize()), bytesText(r.GetDbSizeInUse()),
+			fmt.Sprintf("%d%%", unusedPercent(r)),
+			bytesText(r.GetDbSizeQuota()),
+			fmt.Sprint(r.GetLeader() == r.GetHeader().GetMemberId()),
+			fmt.Sprint(r.GetIsLearner()),
+			fmt.Sprint(r.GetRaftTerm()), fmt.Sprint(r.GetRaftIndex()), fmt.Sprint(r.GetRaftAppliedIndex()),
+			strings.Join(r.GetErrors(), ", "),
+			r.GetDowngradeInfo().GetTargetVersion(),
+			fmt.Sprint(r.GetDowngradeInfo().GetEnabled()),
+		})
+	}
+	return rows
+}
+
+// unusedPercent is the part of the file that holds nothing. A server that
+// reports no size has none (etcdctl divides by it).
+func unusedPercent(r *pb.StatusResponse) int64 {
+	if r.GetDbSize() == 0 {
+		return 0
+	}
+	return 100 - r.GetDbSizeInUse()*100/r.GetDbSize()
+}
+
+// bytesText writes a size with decimal units and, below ten, one digit behind
+// the point: 20 kB, 2.1 GB. Below zero, which means no quota, it is taken for
+// the unsigned number etcdctl shows.
+func bytesText(n int64) string {
+	size := uint64(n)
+	if size < 10 {
+		return fmt.Sprintf("%d B", size)
+	}
+	units := []string{"B", "kB", "MB", "GB", "TB", "PB", "EB"}
+	unit, scaled := 0, float64(size)
+	for scaled >= 1000 && unit < len(units)-1 {
+		scaled /= 1000
+		unit++
+	}
+	scaled = float64(int64(scaled*10+0.5)) / 10
+	if scaled < 10 {
+		return fmt.Sprintf("%.1f %s", scaled, units[unit])
+	}
+	return fmt.Sprintf("%.0f %s", scaled, units[unit])
+}

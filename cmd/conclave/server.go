@@ -1,0 +1,29 @@
+package main
+
+import (
+	"os"
+	"strconv"
+)
+
+// runServer is the server form: flags without a command word.
+func runServer(line commandLine, std stdio) error {
+	for _, f := range line.flags {
+		if f.name != "version" {
+			continue
+		}
+		if yes, err := strconv.ParseBool(f.value); err != nil {
+			return failf(exitUsage, "invalid boolean value %q for flag -version: use true or false", f.value)
+		} else if yes {
+			return printServerVersion(std.out)
+		}
+	}
+	settings, err := newServerSettings(line.flags, os.Environ())
+	if err != nil {
+		return err
+	}
+	settings.useDefaultSecret()
+	if err := settings.cfg.Validate(); err != nil {
+		return err
+	}
+	return serve(settings.cfg, settings.warnings)
+}

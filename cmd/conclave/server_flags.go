@@ -1,0 +1,117 @@
+package main
+
+import (
+	"sync"
+	"time"
+
+	"github.com/conclave-kv/conclave/daemon"
+)
+
+// serverFlags returns the flags the server form honours, in the order of the
+// help text. All of them are etcd's, except --discovery-srv-server,
+// --discovery-timeout and --cluster-secret-file.
+var serverFlags = sync.OnceValue(func() []serverFlag {
+	var out []serverFlag
+	for _, g := range []struct {
+		title string
+		flags []serverFlag
+	}{
+		{"Member", memberFlags()},
+		{"Finding the peers", clusteringFlags()},
+		{"Security", append(securityFlags(), peerSecurityFlags()...)},
+		{"Limits", limitFlags()},
+		{"Logging and profiling", loggingFlags()},
+	} {
+		for _, f := range g.flags {
+			f.group = g.title
+			out = append(out, f)
+		}
+	}
+	return out
+})
+
+func memberFlags() []serverFlag {
+	return []serverFlag{
+		textFlag("name", "name of this member (default: default)", func(c *daemon.Config) *string { return &c.Name }),
+		textFlag("data-dir", "directory of all state (default: NAME.conclave)", func(c *daemon.Config) *string { return &c.DataDir }),
+		textFlag("wal-dir", "directory of the log, if elsewhere", func(c *daemon.Config) *string { return &c.WalDir }),
+		urlsFlag("listen-peer-urls", "URLs to listen on for members (default: http://localhost:2380)", func(c *daemon.Config) *daemon.URLs { return &c.ListenPeerURLs }),
+		urlsFlag("listen-client-urls", "URLs to listen on for clients (default: http://localhost:2379)", func(c *daemon.Config) *daemon.URLs { return &c.ListenClientURLs }),
+		urlsFlag("listen-metrics-urls", "further URLs for /metrics and /health", func(c *daemon.Config) *daemon.URLs { return &c.ListenMetricsURLs }),
+		milliFlag("heartbeat-interval", "milliseconds between heartbeats (default: 100)", func(c *daemon.Config) *time.Duration { return &c.HeartbeatInterval }),
+		milliFlag("election-timeout", "milliseconds without a leader before an election (default: 1000)", func(c *daemon.Config) *time.Duration { return &c.ElectionTimeout }),
+		boolFlag("pre-vote", "ask before disturbing a term (default: true)", func(c *daemon.Config) *bool { return &c.PreVote }),
+		numberFlag("snapshot-count", "log entries between snapshots (default: 10000)", func(c *daemon.Config) *uint64 { return &c.SnapshotCount }),
+		numberFlag("snapshot-catchup-entries", "log entries kept for slow members (default: 5000)", func(c *daemon.Config) *uint64 { return &c.SnapshotCatchUpEntries }),
+		{name: "config-file", usage: "YAML file with these settings; flags and environment are then ignored"},
+		{name: "version", boolean: true, usage: "print the version and exit"},
+	}
+}
+
+func clusteringFlags() []serverFlag {
+	return []serverFlag{
+		textFlag("discovery-srv", "domain whose SRV records name the peers", func(c *daemon.Config) *string { return &c.DiscoverySRV }),
+		textFlag("discovery-srv-name", "suffix of the service name in the SRV records", func(c *daemon.Config) *string { return &c.DiscoverySRVName }),
+		textFlag("discovery-srv-server", "host:port of the DNS server to ask (default: the system's)", func(c *daemon.Config) *string { return &c.DiscoverySRVServer }),
+		durationFlag("discovery-timeout", "how long to look for peers (default: 5m)", func(c *daemon.Config) *time.Duration { return &c.DiscoveryTimeout }),
+		textFlag("initial-cluster", "peers as NAME=URL,... (default: this member alone)", func(c *daemon.Config) *string { return &c.InitialCluster }),
+		textFlag("initial-cluster-state", "new or existing (default: new)", func(c *daemon.Config) *string { return &c.InitialClusterState }),
+		textFlag("initial-cluster-token", "tells clusters apart (default: etcd-cluster)", func(c *daemon.Config) *string { return &c.InitialClusterToken }),
+		urlsFlag("initial-advertise-peer-urls", "URLs other members reach this one by", func(c *daemon.Config) *daemon.URLs { return &c.AdvertisePeerURLs }),
+		urlsFlag("advertise-client-urls", "URLs clients reach this member by", func(c *daemon.Config) *daemon.URLs { return &c.AdvertiseClientURLs }),
+		boolFlag("strict-reconfig-check", "refuse changes that would lose quorum (default: true)", func(c *daemon.Config) *bool { return &c.StrictReconfigCheck }),
+	}
+}
+
+func securityFlags() []serverFlag {
+	return []serverFlag{
+		textFlag("cluster-secret-file", "secret shared by the members; conclave then issues all certificates (default: "+daemon.DefaultClusterSecretFile+" if present)", func(c *daemon.Config) *string { return &c.ClusterSecretFile }),
+		textFlag("cert-file", "own certificate for clients", func(c *daemon.Config) *string { return &c.ClientTLS.CertFile }),
+		textFlag("key-file", "key of --cert-file", func(c *daemon.Config) *string { return &c.ClientTLS.KeyFile }),
+		textFlag("client-cert-file", "certificate for connections this process makes to itself", func(c *daemon.Config) *string { return &c.ClientTLS.ClientCertFile }),
+		textFlag("client-key-file", "key of --client-cert-file", func(c *daemon.Config) *string { return &c.ClientTLS.ClientKeyFile }),
+		boolFlag("client-cert-auth", "demand client certificates", func(c *daemon.Config) *bool { return &c.ClientTLS.ClientCertAuth }),
+		textFlag("trusted-ca-file", "CA of client certificates", func(c *daemon.Config) *string { return &c.ClientTLS.TrustedCAFile }),
+		textFlag("client-crl-file", "revoked client certificates (DER)", func(c *daemon.Config) *string { return &c.ClientTLS.CRLFile }),
+		listFlag("client-cert-allowed-hostname", "SAN host names allowed in client certificates", func(c *daemon.Config) *[]string { return &c.ClientTLS.AllowedHostnames }),
+		listFlag("cipher-suites", "TLS 1.2 cipher suites (default: Go's)", func(c *daemon.Config) *[]string { return &c.CipherSuites }),
+		textFlag("tls-min-version", "TLS1.2 or TLS1.3 (default: TLS1.2)", func(c *daemon.Config) *string { return &c.TLSMinVersion }),
+		textFlag("tls-max-version", "TLS1.2 or TLS1.3 (default: Go's)", func(c *daemon.Config) *string { return &c.TLSMaxVersion }),
+	}
+}
+
+func peerSecurityFlags() []serverFlag {
+	return []serverFlag{
+		textFlag("peer-cert-file", "own certificate towards members", func(c *daemon.Config) *string { return &c.PeerTLS.CertFile }),
+		textFlag("peer-key-file", "key of --peer-cert-file", func(c *daemon.Config) *string { return &c.PeerTLS.KeyFile }),
+		textFlag("peer-client-cert-file", "another certificate for dialling members", func(c *daemon.Config) *string { return &c.PeerTLS.ClientCertFile }),
+		textFlag("peer-client-key-file", "key of --peer-client-cert-file", func(c *daemon.Config) *string { return &c.PeerTLS.ClientKeyFile }),
+		boolFlag("peer-client-cert-auth", "demand certificates from members", func(c *daemon.Config) *bool { return &c.PeerTLS.ClientCertAuth }),
+		textFlag("peer-trusted-ca-file", "CA of member certificates", func(c *daemon.Config) *string { return &c.PeerTLS.TrustedCAFile }),
+		textFlag("peer-crl-file", "revoked member certificates (DER)", func(c *daemon.Config) *string { return &c.PeerTLS.CRLFile }),
+		listFlag("peer-cert-allowed-cn", "common names allowed in member certificates", func(c *daemon.Config) *[]string { return &c.PeerTLS.AllowedCNs }),
+		listFlag("peer-cert-allowed-hostname", "SAN host names allowed in member certificates", func(c *daemon.Config) *[]string { return &c.PeerTLS.AllowedHostnames }),
+		boolFlag("peer-skip-client-san-verification", "do not compare a member's address with its certificate", func(c *daemon.Config) *bool { return &c.PeerTLS.SkipClientSANVerify }),
+	}
+}
+
+func limitFlags() []serverFlag {
+	return []serverFlag{
+		numberFlag("quota-backend-bytes", "size limit of the state file (default: 2 GiB; below 0: none)", func(c *daemon.Config) *int64 { return &c.QuotaBackendBytes }),
+		numberFlag("max-request-bytes", "size limit of a request (default: 1572864)", func(c *daemon.Config) *uint { return &c.MaxRequestBytes }),
+		numberFlag("max-txn-ops", "operations in a transaction (default: 128)", func(c *daemon.Config) *uint { return &c.MaxTxnOps }),
+		numberFlag("max-concurrent-streams", "streams of one client connection (default: 4294967295)", func(c *daemon.Config) *uint32 { return &c.MaxConcurrentStreams }),
+		durationFlag("grpc-keepalive-min-time", "shortest pause between a client's pings (default: 5s)", func(c *daemon.Config) *time.Duration { return &c.KeepAliveMinTime }),
+		durationFlag("grpc-keepalive-interval", "pause between the server's pings (default: 2h)", func(c *daemon.Config) *time.Duration { return &c.KeepAliveInterval }),
+		durationFlag("grpc-keepalive-timeout", "time for the answer to a ping (default: 20s)", func(c *daemon.Config) *time.Duration { return &c.KeepAliveTimeout }),
+	}
+}
+
+func loggingFlags() []serverFlag {
+	return []serverFlag{
+		textFlag("log-level", "debug, info, warn, error, panic or fatal (default: info)", func(c *daemon.Config) *string { return &c.LogLevel }),
+		textFlag("log-format", "json or console (default: json)", func(c *daemon.Config) *string { return &c.LogFormat }),
+		listFlag("log-outputs", "stderr, stdout or files (default: stderr)", func(c *daemon.Config) *[]string { return &c.LogOutputs }),
+		boolFlag("enable-pprof", "serve /debug/pprof/ to clients", func(c *daemon.Config) *bool { return &c.EnablePprof }),
+	}
+}
