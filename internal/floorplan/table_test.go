@@ -16,7 +16,7 @@ var rows = map[string][]string{
 	// Floor 3: the process, and the doors for its clients.
 	"daemon": {
 		"api", "web", "member", "raftstore", "raftstore/fsm", "auth/token",
-		"bootstrap", "bootstrap/discovery", "bootstrap/dnssrv", "pki", "internal/logging",
+		"bootstrap", "bootstrap/discovery", "bootstrap/dnssrv", "pki", "pki/ledger", "internal/logging",
 	},
 	"api": {"member", "kv", "auth", "pki/ledger"},
 	"web": {},
@@ -86,6 +86,7 @@ var doors = []door{
 	{"google.golang.org/protobuf", []string{anyone}, "messages are protobuf"},
 	{"github.com/prometheus/client_golang", []string{"api", "daemon", "member", "raftstore", "pki"},
 		"what is agreed on has no metrics of its own; its keepers count"},
+	{"go.yaml.in/yaml/v3", []string{"cmd/conclave"}, "configuration files end in cmd"},
 	{"golang.org/x/sys", []string{"internal/durable", "raftstore", "daemon", "cmd/conclave", "bench/..."},
 		"system calls stay where files, sockets and processes are"},
 	{"golang.org/x/crypto", []string{"auth/token", "pki"}, "passwords and seals happen before the log"},
