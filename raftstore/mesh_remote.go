@@ -117,7 +117,7 @@ func (r *remote) attach(s *session) error {
 	*slot = s
 	r.instance = s.instance
 	r.skew = s.skew
-	if r.in == nil || r.out == nil {
+	if old == nil && (r.in == nil || r.out == nil) {
 		r.since = time.Now()
 	}
 	if r.in != nil && r.out != nil {
