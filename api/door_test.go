@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -123,6 +124,54 @@ func TestDoor_clientWithoutCertificate(t *testing.T) {
 	waitFor(t, "the warning", func() bool {
 		return f.log.has("rejected connection on client endpoint", `"server-name":"localhost"`, "certificate")
 	})
+}
+
+func TestDoor_refusesOldTLS(t *testing.T) {
+	f := start(t, "https", func(o *Options) {
+		inner := o.TLS.Clone()
+		inner.MinVersion = tls.VersionTLS10 // what the settings say by mistake
+		o.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return inner, nil }}
+	})
+	for version, ok := range map[uint16]bool{tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true} {
+		cfg := f.pki.client.Clone()
+		cfg.ServerName, cfg.MinVersion, cfg.MaxVersion = "localhost", tls.VersionTLS10, version
+		c, err := tls.Dial("tcp", f.addr(), cfg)
+		if (err == nil) != ok {
+			t.Errorf("%s: %v", tls.VersionName(version), err)
+		}
+		if err == nil {
+			_ = c.Close()
+		}
+	}
+}
+
+func TestDoor_certificatesChangeWithoutRestart(t *testing.T) {
+	var current atomic.Pointer[tls.Config]
+	f := start(t, "https", func(o *Options) {
+		current.Store(o.TLS)
+		o.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return current.Load(), nil }}
+	})
+	served := func() string {
+		cfg := f.pki.client.Clone()
+		cfg.ServerName, cfg.NextProtos = "localhost", []string{"h2"}
+		c, err := tls.Dial("tcp", f.addr(), cfg)
+		must(t, err)
+		defer func() { _ = c.Close() }()
+		if s := c.ConnectionState(); s.NegotiatedProtocol != "h2" {
+			t.Errorf("negotiated %q", s.NegotiatedProtocol)
+		}
+		return c.ConnectionState().PeerCertificates[0].Subject.CommonName
+	}
+	for _, name := range []string{"server", "renewed"} {
+		if name != "server" {
+			next := f.pki.server.Clone()
+			next.Certificates = []tls.Certificate{f.pki.issue(t, name, time.Now().Add(time.Hour))}
+			current.Store(next)
+		}
+		if cn := served(); cn != name {
+			t.Errorf("served %q, want %q", cn, name)
+		}
+	}
 }
 
 // dialGRPC connects with TLS settings of the test's choosing.

@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
+
+	"github.com/conclave-kv/conclave/internal/conclavepb"
 )
 
 // maxHeaderList bounds a call's metadata, in bytes before compression.
@@ -47,8 +49,8 @@ func (s *Server) newGRPC() {
 	hs := health.NewServer() // SERVING for "" from the start
 	grpc_health_v1.RegisterHealthServer(s.grpc, hs)
 	s.health = hs
-	if o.Register != nil {
-		o.Register(s.grpc)
+	if o.Certificates != nil {
+		conclavepb.RegisterPKIServer(s.grpc, &certificates{issuer: o.Certificates})
 	}
 	s.metrics.resolve(s.grpc.GetServiceInfo())
 }

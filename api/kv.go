@@ -44,8 +44,10 @@ func (s *kvService) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse,
 	if err := s.validate.txn(r); err != nil {
 		return nil, err
 	}
-	if err := s.validate.size(r); err != nil {
-		return nil, err
+	if proposed(r) {
+		if err := s.validate.size(r); err != nil {
+			return nil, err
+		}
 	}
 	return s.backend.Txn(ctx, r)
 }

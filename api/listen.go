@@ -84,7 +84,7 @@ func (l *Listeners) bindAll(r role, urls []url.URL) error {
 		if s == nil {
 			ln, err := bind(network, addr)
 			if err != nil {
-				return bindError(r, addr, err)
+				return l.bindError(r, addr, err)
 			}
 			s = &socket{Listener: ln, role: r}
 			shared[network+" "+addr] = s
@@ -133,9 +133,13 @@ func bind(network, addr string) (net.Listener, error) {
 	return net.Listen(network, addr)
 }
 
-func bindError(r role, addr string, err error) error {
+// bindError says what to change; err tells who is in the way only by its kind.
+func (l *Listeners) bindError(r role, addr string, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
+		if flag := l.taker(addr); flag != "" {
+			return fmt.Errorf("%s: %s is already in use by %s of this process; give each its own port: %w", r.flag(), addr, flag, err)
+		}
 		return fmt.Errorf("%s: %s is already in use by another process; stop it, or give another address: %w", r.flag(), addr, err)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return fmt.Errorf("%s: %s is not an address of this host; give one that is: %w", r.flag(), addr, err)
@@ -143,6 +147,17 @@ func bindError(r role, addr string, err error) error {
 		return fmt.Errorf("%s: no permission to listen on %s; give a port above 1023 or more rights: %w", r.flag(), addr, err)
 	}
 	return fmt.Errorf("%s: listen on %s: %w", r.flag(), addr, err)
+}
+
+// taker is the flag by which this process took the port of addr itself, if so.
+func (l *Listeners) taker(addr string) string {
+	for _, s := range l.sockets {
+		_, mine, err := net.SplitHostPort(s.Addr().String())
+		if _, port, err2 := net.SplitHostPort(addr); err == nil && err2 == nil && mine == port {
+			return s.role.flag()
+		}
+	}
+	return ""
 }
 
 // ClientURLs are the client URLs as bound: port 0 is replaced by the port the

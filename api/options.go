@@ -8,7 +8,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
-	"google.golang.org/grpc"
+
+	"github.com/conclave-kv/conclave/internal/conclavepb"
 )
 
 // grpcOverhead is what a gRPC message may exceed MaxRequestBytes by, so that
@@ -29,8 +30,9 @@ type Options struct {
 	// Ready, when closed, lets clients in; until then only the metrics URLs
 	// are served, and clients wait in the kernel's queue. Nil: at once.
 	Ready <-chan struct{}
-	// Register adds services of conclave's own, before serving starts.
-	Register func(grpc.ServiceRegistrar)
+	// Certificates issues certificates to clients that show one; nil: the
+	// service is not there.
+	Certificates conclavepb.PKIServer
 	// Profiling serves /debug/pprof/ (--enable-pprof).
 	Profiling bool
 

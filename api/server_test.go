@@ -13,6 +13,9 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/conclave-kv/conclave/internal/conclavepb"
 )
 
 func TestListen_takenPort(t *testing.T) {
@@ -30,6 +33,17 @@ func TestListen_takenPort(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), flag+": ") || !strings.Contains(err.Error(), addr) || !strings.Contains(err.Error(), "already in use") {
 			t.Errorf("%s: %v", flag, err)
 		}
+	}
+}
+
+func TestListen_samePortTwice(t *testing.T) {
+	probe, err := Listen(ListenConfig{ClientURLs: parseURLs(t, "http://127.0.0.1:0")})
+	must(t, err)
+	u := probe.ClientURLs()
+	must(t, probe.Close())
+	_, err = Listen(ListenConfig{ClientURLs: u, MetricsURLs: u})
+	if err == nil || !strings.Contains(err.Error(), "--listen-metrics-urls: ") || !strings.Contains(err.Error(), "already in use by --listen-client-urls") {
+		t.Error(err)
 	}
 }
 
@@ -172,23 +186,19 @@ func TestClose_withConnectionsInEveryState(t *testing.T) {
 	}
 }
 
-func TestServer_registersServicesOfOurs(t *testing.T) {
-	desc := &grpc.ServiceDesc{
-		ServiceName: "conclave.test.v1.Echo", HandlerType: (*any)(nil),
-		Methods: []grpc.MethodDesc{{MethodName: "Echo", Handler: func(_ any, ctx context.Context, dec func(any) error, i grpc.UnaryServerInterceptor) (any, error) {
-			in := new(pb.PutRequest)
-			if err := dec(in); err != nil {
-				return nil, err
-			}
-			return i(ctx, in, &grpc.UnaryServerInfo{FullMethod: "/conclave.test.v1.Echo/Echo"}, func(_ context.Context, r any) (any, error) { return r, nil })
-		}}},
-	}
-	f := start(t, "http", func(o *Options) {
-		o.Register = func(r grpc.ServiceRegistrar) { r.RegisterService(desc, nil) }
-	})
-	out := new(pb.PutRequest)
-	must(t, f.dialPlain(t).Invoke(call(t), "/conclave.test.v1.Echo/Echo", &pb.PutRequest{Key: []byte("k")}, out))
-	if string(out.Key) != "k" || value(t, f.opts.Registry, "grpc_server_started_total", "conclave.test.v1.Echo") != 1 {
-		t.Error(out)
+// fakeIssuer answers every request for a certificate.
+type fakeIssuer struct {
+	conclavepb.UnimplementedPKIServer
+}
+
+func (fakeIssuer) Issue(context.Context, *conclavepb.IssueRequest) (*conclavepb.IssueResponse, error) {
+	return &conclavepb.IssueResponse{}, nil
+}
+
+func TestServer_certificatesNotOverPlaintext(t *testing.T) {
+	f := start(t, "http", func(o *Options) { o.Certificates = fakeIssuer{} })
+	_, err := conclavepb.NewPKIClient(f.dialPlain(t)).Issue(call(t), &conclavepb.IssueRequest{})
+	if status.Code(err) != codes.PermissionDenied {
+		t.Errorf("a certificate over plaintext: %v", err)
 	}
 }

@@ -53,6 +53,19 @@ func checkDelete(r *pb.DeleteRangeRequest) error {
 	return nil
 }
 
+// proposed tells whether a transaction becomes a log entry: all do but those
+// of nothing but ranges.
+func proposed(r *pb.TxnRequest) bool {
+	for _, list := range [][]*pb.RequestOp{r.GetSuccess(), r.GetFailure()} {
+		for _, op := range list {
+			if op.GetRequestRange() == nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // txn checks a whole transaction, nested ones included.
 func (v *validator) txn(r *pb.TxnRequest) error {
 	if err := checkTxn(r, v.maxTxnOps); err != nil {

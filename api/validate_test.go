@@ -89,6 +89,24 @@ func TestTxn_shape(t *testing.T) {
 	}
 }
 
+func TestProposed_onlyRangesAreNot(t *testing.T) {
+	for name, c := range map[string]struct {
+		txn  *pb.TxnRequest
+		want bool
+	}{
+		"empty":              {&pb.TxnRequest{}, false},
+		"ranges":             {&pb.TxnRequest{Success: ops(opGet("a")), Failure: ops(opGet("b"))}, false},
+		"a put in failure":   {&pb.TxnRequest{Success: ops(opGet("a")), Failure: ops(opPut("b"))}, true},
+		"a delete":           {&pb.TxnRequest{Success: ops(opDel("a", ""))}, true},
+		"a nested one":       {&pb.TxnRequest{Success: ops(opTxn(nil, nil))}, true},
+		"a nested of ranges": {&pb.TxnRequest{Success: ops(opTxn(ops(opGet("a")), nil))}, true},
+	} {
+		if got := proposed(c.txn); got != c.want {
+			t.Errorf("%s: got %v", name, got)
+		}
+	}
+}
+
 func TestTxn_duplicateKeys(t *testing.T) {
 	for name, c := range map[string]struct {
 		list []*pb.RequestOp

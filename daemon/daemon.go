@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -38,10 +39,12 @@ type Daemon struct {
 	mesh      *raftstore.Mesh
 	machine   *fsm.Machine
 	member    *member.Member
+	running   atomic.Pointer[member.Member] // member once it was started
 	node      *raftstore.Node
 	server    *api.Server
 	closeLast []func() // run in reverse when Run returns
 	work      sync.WaitGroup
+	ctx       context.Context // of Run
 }
 
 // New checks a Config and makes a Daemon of it. Nothing is opened yet.
@@ -73,6 +76,7 @@ func (d *Daemon) Ready() <-chan struct{} { return d.ready }
 // stops everything in reverse. It returns nil after an orderly stop.
 func (d *Daemon) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
+	d.ctx = ctx
 	defer d.close()
 	d.onClose(d.work.Wait)
 	d.onClose(cancel)

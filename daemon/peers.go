@@ -115,4 +115,3 @@ func (d *Daemon) fillURLs() error {
 }
 
 func hex(id uint64) string { return fmt.Sprintf("%x", id) }
-

@@ -3,30 +3,214 @@ package daemon
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+	"time"
 
-	"google.golang.org/grpc"
+	"github.com/conclave-kv/conclave/bootstrap"
+	"github.com/conclave-kv/conclave/internal/conclavepb"
+	"github.com/conclave-kv/conclave/pki"
+	"github.com/conclave-kv/conclave/pki/ledger"
 )
 
 // security is how the two ports are protected. The zero value is plaintext on
 // both.
 type security struct {
-	// peerServer and peerClient give the settings of the peer port; nil means
-	// plaintext. peerID reads a member id from a verified certificate, and
-	// refusal says why a peer that came through the handshake is not heard.
-	peerServer func() *tls.Config
-	peerClient func(peer uint64) *tls.Config
-	peerID     func(tls.ConnectionState) (uint64, error)
-	refusal    func(tls.ConnectionState) error
-	// clients are the settings of the client port; nil means plaintext.
-	clients *tls.Config
-	// register adds the certificate service to the client port.
-	register func(grpc.ServiceRegistrar)
-	// certified is closed when the client port has a certificate; nil when it
-	// needs none.
-	certified <-chan struct{}
+	settings pki.Settings // nil: plaintext
+	renewer  *pki.Renewer // nil without conclave's own CA
+	// named is whether certificates name members.
+	named bool
 }
 
-// secure chooses how the ports are protected.
-func (d *Daemon) secure(ctx context.Context) error {
+// secure chooses how the ports are protected: by conclave's own CA when there
+// is a cluster secret or the data directory has certificates of it, else by
+// files, else not at all.
+func (d *Daemon) secure(context.Context) error {
+	own, err := d.ownCA()
+	if err != nil {
+		return err
+	}
+	if own {
+		return d.secureByCA()
+	}
+	if !d.cfg.PeerTLS.Given() && !d.cfg.ClientTLS.Given() {
+		return nil
+	}
+	lowest, highest := d.cfg.TLSVersions()
+	suites, err := d.cfg.CipherSuiteIDs()
+	if err != nil {
+		return err
+	}
+	options := pki.FileOptions{
+		Peer:             d.cfg.PeerTLS.side(),
+		Client:           d.cfg.ClientTLS.side(),
+		SkipPeerSANCheck: d.cfg.PeerTLS.SkipClientSANVerify,
+		MinVersion:       lowest,
+		MaxVersion:       highest,
+		CipherSuites:     suites,
+		Now:              d.cfg.now(),
+		Log:              d.log,
+	}
+	if d.cfg.DiscoverySRV != "" && d.cfg.PeerTLS.TrustedCAFile == "" {
+		options.PeerServerName = d.cfg.DiscoverySRV
+	}
+	files, err := pki.NewFileTLS(options)
+	if err != nil {
+		return err
+	}
+	d.security.settings = files
 	return nil
+}
+
+func (t TLSFiles) side() pki.FileSide {
+	return pki.FileSide{
+		CertFile: t.CertFile, KeyFile: t.KeyFile,
+		ClientCertFile: t.ClientCertFile, ClientKeyFile: t.ClientKeyFile,
+		TrustedCAFile: t.TrustedCAFile, ClientCertAuth: t.ClientCertAuth, CRLFile: t.CRLFile,
+		AllowedCNs: t.AllowedCNs, AllowedHostnames: t.AllowedHostnames,
+	}
+}
+
+// ownCA reports whether conclave's own CA protects this member.
+func (d *Daemon) ownCA() (bool, error) {
+	if d.cfg.ClusterSecretFile != "" {
+		return true, nil
+	}
+	_, err := os.Stat(d.dir.pkiPath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (d *Daemon) secureByCA() error {
+	var secret *pki.Secret
+	if d.cfg.ClusterSecretFile != "" {
+		var err error
+		if secret, err = pki.LoadSecret(d.cfg.ClusterSecretFile); err != nil {
+			return err
+		}
+	}
+	serverHosts := pki.HostsOf(append(slices.Clone(d.id.ClientURLs), d.cfg.ListenClientURLs.Strings()...)...)
+	if d.cfg.DiscoverySRV != "" {
+		serverHosts = append(serverHosts, d.cfg.DiscoverySRV)
+	}
+	renewer, err := pki.NewRenewer(pki.RenewerOptions{
+		Secret:      secret,
+		SecretFile:  d.cfg.ClusterSecretFile,
+		DataDir:     d.dir.path,
+		Member:      d.id.MemberID,
+		PeerHosts:   pki.HostsOf(d.id.PeerURLs...),
+		ServerHosts: serverHosts,
+		Known:       d.knownMember,
+		Now:         d.cfg.now(),
+		Log:         d.log,
+	})
+	if err != nil {
+		return err
+	}
+	d.security = security{settings: renewer, renewer: renewer, named: true}
+	return nil
+}
+
+// knownMember reports whether an id is in the member table, or among the first
+// members while there is none.
+func (d *Daemon) knownMember(id uint64) bool {
+	if m := d.running.Load(); m != nil && m.View().Applied > 0 {
+		_, ok := m.View().Members.Get(id)
+		return ok
+	}
+	return slices.ContainsFunc(d.id.Members, func(m bootstrap.Member) bool { return m.ID == id })
+}
+
+// settleCertificates keeps this member's certificates up to date, and returns
+// when the client port has one.
+func (d *Daemon) settleCertificates(ctx context.Context) error {
+	r := d.security.renewer
+	if r == nil {
+		return nil
+	}
+	d.work.Go(func() {
+		if err := r.Run(d.ctx, clusterOf{d}); err != nil && d.ctx.Err() == nil {
+			d.fail(err)
+		}
+	})
+	for {
+		swapped := r.Swapped()
+		if _, server := r.Expiry(); !server.IsZero() {
+			return nil
+		}
+		select {
+		case <-swapped:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// clusterOf is the running member as its PKI sees it.
+type clusterOf struct{ d *Daemon }
+
+func (c clusterOf) Ledger() *ledger.View     { return c.d.member.View().Ledger }
+func (c clusterOf) Changed() <-chan struct{} { return c.d.member.Changed() }
+func (c clusterOf) IsLeader() bool           { return c.d.member.Leader() == c.d.id.MemberID }
+func (c clusterOf) Propose(ctx context.Context, cmd []byte) error {
+	return c.d.member.ProposeLedger(ctx, cmd)
+}
+
+// peerServer, peerClient, peerID and refusal are the settings of the peer port
+// in the form of raftstore; nil means plaintext, or that certificates name
+// nobody.
+func (s security) peerServer() func() *tls.Config {
+	if s.settings == nil || s.settings.PeerServer() == nil {
+		return nil
+	}
+	return s.settings.PeerServer
+}
+
+func (s security) peerClient() func(uint64) *tls.Config {
+	if s.settings == nil || s.settings.PeerClient(0) == nil {
+		return nil
+	}
+	return s.settings.PeerClient
+}
+
+func (s security) peerID() func(tls.ConnectionState) (uint64, error) {
+	if !s.named {
+		return nil
+	}
+	return s.settings.PeerID
+}
+
+func (s security) refusal() func(tls.ConnectionState) error {
+	if s.settings == nil {
+		return nil
+	}
+	return s.settings.Refusal
+}
+
+// clients are the settings of the client port; nil means plaintext.
+func (s security) clients() *tls.Config {
+	if s.settings == nil {
+		return nil
+	}
+	return s.settings.ClientServer()
+}
+
+// certificates is the certificate service, nil without conclave's own CA.
+func (s security) certificates() conclavepb.PKIServer {
+	if s.renewer == nil {
+		return nil
+	}
+	return s.renewer.Issuer()
+}
+
+// now is the clock of certificates.
+func (c Config) now() func() time.Time {
+	if c.Now != nil {
+		return c.Now
+	}
+	return time.Now
 }

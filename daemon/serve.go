@@ -19,11 +19,11 @@ func (d *Daemon) serve(context.Context) error {
 	server, err := api.New(api.Options{
 		Backend:           d.member,
 		Listeners:         d.clients,
-		TLS:               d.security.clients,
+		TLS:               d.security.clients(),
 		Registry:          d.registry,
 		Log:               d.log,
 		Ready:             d.ready,
-		Register:          d.security.register,
+		Certificates:      d.security.certificates(),
 		Profiling:         d.cfg.EnablePprof || d.cfg.LogLevel == "debug",
 		MaxRequestBytes:   int(d.cfg.MaxRequestBytes),
 		MaxTxnOps:         int(d.cfg.MaxTxnOps),
@@ -70,12 +70,8 @@ func (d *Daemon) awaitReady(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	if d.security.certified != nil {
-		select {
-		case <-d.security.certified:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	if err := d.settleCertificates(ctx); err != nil {
+		return err
 	}
 	close(d.ready)
 	return nil

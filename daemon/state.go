@@ -29,10 +29,10 @@ func (d *Daemon) connect(context.Context) error {
 		ClusterID:       d.id.ClusterID,
 		Instance:        d.id.Instance,
 		Plan:            d.id.planText(),
-		ServerTLS:       d.security.peerServer,
-		ClientTLS:       d.security.peerClient,
-		PeerID:          d.security.peerID,
-		Refusal:         d.security.refusal,
+		ServerTLS:       d.security.peerServer(),
+		ClientTLS:       d.security.peerClient(),
+		PeerID:          d.security.peerID(),
+		Refusal:         d.security.refusal(),
 		Admit:           claims.Admit,
 		Dial:            d.dial(),
 		HTTP:            http.HandlerFunc(d.peerHTTP),
@@ -128,6 +128,7 @@ func (d *Daemon) openState(context.Context) error {
 	d.onClose(d.member.Stop)
 	d.onClose(d.closing("raft", d.node.Close))
 	d.member.Start(d.node)
+	d.running.Store(d.member)
 	d.claims.KnowStarted(func(id uint64) bool {
 		m, ok := d.member.View().Members.Get(id)
 		return ok && m.Name != ""
