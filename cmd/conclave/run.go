@@ -36,6 +36,7 @@ func dispatch(args []string, std stdio) error {
 		return printHelp(std.out, line)
 	}
 	if len(line.words) == 0 {
+		holdLifeline()
 		return runServer(line, std)
 	}
 	return app.RunContext(context.Background(), line.argv())
@@ -87,6 +88,7 @@ func commands() []*cli.Command {
 		memberCommand(),
 		endpointCommand(),
 		alarmCommand(),
+		devCommand(),
 		versionCommand(),
 	}
 }
