@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/url"
@@ -91,6 +92,9 @@ func (m *Mesh) openSession(ctx context.Context, raw net.Conn, settings *tls.Conf
 	if settings != nil {
 		secured := tls.Client(raw, clientSettings(settings, addr))
 		if err := secured.HandshakeContext(ctx); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil, errors.New("closed by the peer in the TLS handshake: does its URL say http?")
+			}
 			return nil, err
 		}
 		now := secured.ConnectionState()
@@ -103,6 +107,9 @@ func (m *Mesh) openSession(ctx context.Context, raw net.Conn, settings *tls.Conf
 	s.br = bufio.NewReaderSize(s.conn, 64<<10)
 	h, err := m.greet(s.conn, s.br, state, peer)
 	if err != nil {
+		if settings == nil && errors.Is(err, io.EOF) {
+			return nil, errors.New("closed by the peer before its hello: does its URL say https?")
+		}
 		return nil, err
 	}
 	if !stop() {

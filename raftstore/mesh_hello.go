@@ -50,9 +50,6 @@ func writeHello(w io.Writer, msg proto.Message) error {
 
 func readHello(r *bufio.Reader, msg proto.Message) error {
 	var head [len(peerMagic) + 2]byte
-	if first, err := r.Peek(1); err == nil && first[0] == tlsAlert {
-		return errors.New("the other side speaks TLS on this connection")
-	}
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return err
 	}
@@ -69,9 +66,6 @@ func readHello(r *bufio.Reader, msg proto.Message) error {
 	}
 	return proto.Unmarshal(body, msg)
 }
-
-// tlsAlert is the first byte of TLS's answer to what is not TLS.
-const tlsAlert = 0x15
 
 // greet says hello on a connection dialled to peer, and judges the answer.
 func (m *Mesh) greet(conn net.Conn, br *bufio.Reader, state *tls.ConnectionState, peer uint64) (handshake, error) {
@@ -90,7 +84,7 @@ func (m *Mesh) greet(conn net.Conn, br *bufio.Reader, state *tls.ConnectionState
 	}
 	var reply conclavepb.PeerHelloReply
 	if err := readHello(br, &reply); err != nil {
-		return handshake{}, connectionEnd(err)
+		return handshake{}, err
 	}
 	half := time.Since(sent) / 2
 	if reply.ClusterId != m.cfg.ClusterID {

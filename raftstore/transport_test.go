@@ -1,0 +1,342 @@
+package raftstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/rs/zerolog"
+)
+
+// transportPair is members 1 and 2 in memory; 2's raft is the test.
+func transportPair(t *testing.T) (net *faultNet, a, b *Transport) {
+	t.Helper()
+	net = newFaultNet(1)
+	meshes := map[uint64]*Mesh{}
+	for id := uint64(1); id <= 2; id++ {
+		meshes[id] = net.mesh(id, zerolog.Nop())
+		meshes[id].Handle(kindEcho, echo)
+		meshes[id].SetPeers(memPeers(id, 1, 2))
+	}
+	a, b = meshes[1].Transport(), meshes[2].Transport()
+	t.Cleanup(func() {
+		a.Close()
+		b.Close()
+		meshes[1].Close()
+		meshes[2].Close()
+	})
+	awaitBoth(t, meshes[1], 2)
+	awaitBoth(t, meshes[2], 1)
+	return net, a, b
+}
+
+var peer2 = raft.ServerID(memberText(2))
+
+func entry(index uint64) *raft.AppendEntriesRequest {
+	return &raft.AppendEntriesRequest{
+		RPCHeader: testHeader, Term: 1, PrevLogEntry: index - 1, PrevLogTerm: 1,
+		Entries: []*raft.Log{{Index: index, Term: 1, Data: []byte(fmt.Sprint(index))}},
+	}
+}
+
+func receiveRPC(t *testing.T, trans *Transport) *raft.RPC {
+	t.Helper()
+	select {
+	case rpc := <-trans.Consumer():
+		return &rpc
+	case <-time.After(5 * time.Second):
+		t.Fatal("no message for raft")
+		return nil
+	}
+}
+
+func TestTransport_addressesAreIDs(t *testing.T) {
+	_, a, _ := transportPair(t)
+	if a.LocalAddr() != "0000000000000001" {
+		t.Error(a.LocalAddr())
+	}
+	if got := a.DecodePeer(a.EncodePeer(peer2, "http://elsewhere:1#pending")); got != "0000000000000002" {
+		t.Error(got)
+	}
+	if err := a.RequestVote("nonsense", "", &raft.RequestVoteRequest{}, &raft.RequestVoteResponse{}); err == nil {
+		t.Error("a server id that is no member id was accepted")
+	}
+	if err := a.AppendEntries(raft.ServerID(memberText(9)), "", entry(1), &raft.AppendEntriesResponse{}); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("unknown member: %v", err)
+	}
+}
+
+// Requests of one peer reach raft in order without waiting for answers, and
+// calls pass by while raft is busy.
+func TestTransport_orderedAndNeverInTheWay(t *testing.T) {
+	_, a, b := transportPair(t)
+	p, err := a.AppendEntriesPipeline(peer2, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	const n = 40
+	for i := uint64(1); i <= n; i++ {
+		if _, err := p.AppendEntries(entry(i), &raft.AppendEntriesResponse{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := call(t, a.mesh, 2, "raft is busy", time.Second); err != nil {
+		t.Fatalf("a call waited for raft: %v", err)
+	}
+	var rpcs []*raft.RPC
+	for i := uint64(1); i <= n; i++ {
+		rpc := receiveRPC(t, b)
+		req := rpc.Command.(*raft.AppendEntriesRequest)
+		if req.Entries[0].Index != i || string(req.Entries[0].Data) != fmt.Sprint(i) || string(req.Leader) != memberText(1) {
+			t.Fatalf("message %d is %+v", i, req)
+		}
+		rpcs = append(rpcs, rpc)
+	}
+	for i := len(rpcs) - 1; i >= 0; i-- {
+		rpcs[i].Respond(&raft.AppendEntriesResponse{Term: 1, LastLog: uint64(i + 1), Success: true}, nil)
+	}
+	for i := uint64(1); i <= n; i++ {
+		f := <-p.Consumer()
+		if f.Error() != nil || f.Response().LastLog != i || f.Request().Entries[0].Index != i {
+			t.Fatalf("answer %d is %+v, %v", i, f.Response(), f.Error())
+		}
+	}
+}
+
+func TestPipeline_failureYieldsNothing(t *testing.T) {
+	_, a, b := transportPair(t)
+	p, err := a.AppendEntriesPipeline(peer2, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := p.AppendEntries(entry(1), &raft.AppendEntriesResponse{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rpc := receiveRPC(t, b)
+	rpc.Respond(nil, errors.New("disk on fire"))
+	if err := f.Error(); err == nil || err.Error() != "disk on fire" {
+		t.Errorf("future: %v", err)
+	}
+	eventually(t, "the pipeline refuses more", func() bool {
+		_, err := p.AppendEntries(entry(2), &raft.AppendEntriesResponse{})
+		return err != nil
+	})
+	select {
+	case f := <-p.Consumer():
+		t.Errorf("a failed append was yielded: %v", f.Error())
+	default:
+	}
+}
+
+func TestPipeline_closeEndsAll(t *testing.T) {
+	_, a, _ := transportPair(t)
+	p, err := a.AppendEntriesPipeline(peer2, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	large := entry(1)
+	large.Entries[0].Data = make([]byte, pipelineBytes)
+	f, err := p.AppendEntries(large, &raft.AppendEntriesResponse{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocked := make(chan error, 1)
+	go func() {
+		_, err := p.AppendEntries(entry(2), &raft.AppendEntriesResponse{})
+		blocked <- err
+	}()
+	select {
+	case err := <-blocked:
+		t.Fatalf("more than %d bytes are under way (%v)", pipelineBytes, err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	p.Close()
+	if err := <-blocked; !errors.Is(err, raft.ErrPipelineShutdown) {
+		t.Errorf("blocked append: %v", err)
+	}
+	if err := f.Error(); err == nil {
+		t.Error("the append under way did not end")
+	}
+}
+
+func TestTransport_lostPeerIsNoticed(t *testing.T) {
+	net, a, _ := transportPair(t)
+	net.cut(1, 2)
+	start := time.Now()
+	err := a.AppendEntries(peer2, "", &raft.AppendEntriesRequest{RPCHeader: testHeader, Term: 1}, &raft.AppendEntriesResponse{})
+	if took := time.Since(start); err == nil || took > 2*time.Second {
+		t.Errorf("heartbeat into nothing: %v after %v", err, took)
+	}
+}
+
+func TestTransport_impostorIsRefused(t *testing.T) {
+	_, a, b := transportPair(t)
+	args := &raft.RequestVoteRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: 3, ID: []byte(memberText(3))}, Term: 9}
+	err := a.RequestVote(peer2, "", args, &raft.RequestVoteResponse{})
+	if err == nil || !strings.Contains(err.Error(), "member 1 speaks for") {
+		t.Errorf("refused with %v", err)
+	}
+	select {
+	case rpc := <-b.Consumer():
+		t.Errorf("raft was given %+v", rpc.Command)
+	default:
+	}
+}
+
+// A raft that was shut down must not keep the next one's messages waiting.
+func TestTransport_nextInstance(t *testing.T) {
+	_, a, b := transportPair(t)
+	done := make(chan error, 1)
+	go func() {
+		done <- a.RequestPreVote(peer2, "", &raft.RequestPreVoteRequest{RPCHeader: testHeader, Term: 2}, &raft.RequestPreVoteResponse{})
+	}()
+	receiveRPC(t, b) // taken and never answered
+	b.Close()
+	next := b.mesh.Transport()
+	defer next.Close()
+	if err := <-done; err == nil {
+		t.Error("an unanswered vote succeeded")
+	}
+	go func() {
+		receiveRPC(t, next).Respond(&raft.RequestPreVoteResponse{Granted: true}, nil)
+	}()
+	resp := &raft.RequestPreVoteResponse{}
+	if err := a.RequestPreVote(peer2, "", &raft.RequestPreVoteRequest{RPCHeader: testHeader, Term: 2}, resp); err != nil || !resp.Granted {
+		t.Errorf("vote of the next instance: %+v, %v", resp, err)
+	}
+	next.Close()
+	err := a.RequestPreVote(peer2, "", &raft.RequestPreVoteRequest{RPCHeader: testHeader, Term: 2}, resp)
+	var refused *CallError
+	if !errors.As(err, &refused) || refused.Code != CodeNoHandler {
+		t.Errorf("no raft at all: %v", err)
+	}
+}
+
+// A raft that takes nothing fills its inbox, and no more.
+func TestTransport_inboxIsBounded(t *testing.T) {
+	_, a, b := transportPair(t)
+	r, err := a.peer(peer2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	var waits []*pendingCall
+	for i := range uint64(2 * inboxMessages) {
+		args := entry(i + 1)
+		_, p, err := a.post(r, kindAppend, laneBulk, time.Second, appendSize(args), func(b []byte) []byte { return encodeAppend(b, args) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		waits = append(waits, p)
+	}
+	eventually(t, "the rest is refused", func() bool {
+		for _, p := range waits {
+			select {
+			case answer := <-p.answer:
+				var call *CallError
+				if !errors.As(answer.err, &call) || call.Code != CodeBusy {
+					t.Fatal(answer.err)
+				}
+				refused++
+			default:
+			}
+		}
+		return refused >= inboxMessages-1
+	})
+	b.mu.Lock()
+	held := b.inbox[1].bytes.Load()
+	b.mu.Unlock()
+	if held == 0 || held > inboxBytes {
+		t.Errorf("%d bytes are held", held)
+	}
+}
+
+func TestTransport_snapshotStreams(t *testing.T) {
+	_, a, b := transportPair(t)
+	content := bytes.Repeat([]byte("0123456789abcdef"), 100_000)
+	args := &raft.InstallSnapshotRequest{RPCHeader: testHeader, Term: 3, LastLogIndex: 9, LastLogTerm: 2, Size: int64(len(content))}
+	got := make(chan []byte, 1)
+	go func() {
+		rpc := receiveRPC(t, b)
+		body, err := io.ReadAll(rpc.Reader)
+		got <- body
+		rpc.Respond(&raft.InstallSnapshotResponse{Term: 3, Success: err == nil}, err)
+	}()
+	resp := &raft.InstallSnapshotResponse{}
+	if err := a.InstallSnapshot(peer2, "", args, resp, bytes.NewReader(content)); err != nil || !resp.Success || resp.Term != 3 {
+		t.Fatalf("%+v, %v", resp, err)
+	}
+	if !bytes.Equal(<-got, content) {
+		t.Error("the content differs")
+	}
+}
+
+func TestTransport_snapshotRefusedEarly(t *testing.T) {
+	_, a, b := transportPair(t)
+	go func() {
+		rpc := receiveRPC(t, b)
+		rpc.Respond(&raft.InstallSnapshotResponse{Term: 8}, nil)
+	}()
+	args := &raft.InstallSnapshotRequest{RPCHeader: testHeader, Term: 3, Size: 100 << 20}
+	resp := &raft.InstallSnapshotResponse{}
+	err := a.InstallSnapshot(peer2, "", args, resp, zeroes{})
+	var refused *CallError
+	if err == nil && (resp.Success || resp.Term != 8) || err != nil && !errors.As(err, &refused) {
+		t.Errorf("%+v, %v", resp, err)
+	}
+	failing := iotest.ErrReader(errors.New("cannot read"))
+	if err := a.InstallSnapshot(peer2, "", args, resp, failing); err == nil || err.Error() != "cannot read" {
+		t.Errorf("unreadable snapshot: %v", err)
+	}
+}
+
+type zeroes struct{}
+
+func (zeroes) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+func TestTransport_commitSlotIsOneWay(t *testing.T) {
+	_, a, b := transportPair(t)
+	args := entry(1)
+	go func() {
+		receiveRPC(t, b).Respond(&raft.AppendEntriesResponse{Term: 1, LastLog: 1, Success: true}, nil)
+	}()
+	if err := a.AppendEntries(peer2, "", args, &raft.AppendEntriesResponse{}); err != nil {
+		t.Fatal(err)
+	}
+	a.mesh.PushCommit(1)
+	rpc := receiveRPC(t, b)
+	req := rpc.Command.(*raft.AppendEntriesRequest)
+	if len(req.Entries) != 0 || req.PrevLogEntry != 1 || req.LeaderCommitIndex != 1 || req.Term != 1 || string(req.ID) != memberText(1) {
+		t.Errorf("pushed %+v", req)
+	}
+	rpc.Respond(&raft.AppendEntriesResponse{}, nil)
+	if err := call(t, a.mesh, 2, "still fine", time.Second); err != nil {
+		t.Error(err)
+	}
+}
+
+func BenchmarkMesh_call(b *testing.B) {
+	m, peer := tcpPair(b)
+	_ = peer
+	payload := make([]byte, 128)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := m.Call(context.Background(), 2, kindEcho, payload); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
