@@ -61,12 +61,12 @@ func applyEnv(c *cli.Context) error {
 	used := slices.Clone(exemptVariables)
 	for _, f := range c.App.Flags {
 		name := f.Names()[0]
-		given := c.IsSet(name)
+		given, preferred := c.IsSet(name), false // by a flag, by the variable before
 		for _, prefix := range clientPrefixes {
 			key := variable(prefix, name)
 			used = append(used, key)
 			value := os.Getenv(key)
-			if value == "" {
+			if value == "" || preferred {
 				continue
 			}
 			if given {
@@ -76,7 +76,7 @@ func applyEnv(c *cli.Context) error {
 			if err := root.Set(name, value); err != nil {
 				return failf(exitBadArgs, "invalid value %q for %s: %w", value, key, err)
 			}
-			given = true
+			preferred = true
 		}
 	}
 	warnUnknownVariables(c, used)
