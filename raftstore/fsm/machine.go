@@ -3,7 +3,6 @@ package fsm
 import (
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 
@@ -245,13 +244,17 @@ func (m *Machine) Commit() error {
 func (m *Machine) HashKV(revision int64) (kv.Hash, error) { return m.keys.HashKV(revision) }
 
 // Size returns the bytes of the state file, and how many of them are in use.
+// The file may be longer on disk, since it grows in steps.
 func (m *Machine) Size() (total, inUse int64, err error) {
-	info, err := os.Stat(m.db.Path())
+	err = m.db.View(func(tx *bbolt.Tx) error {
+		total = tx.Size()
+		return nil
+	})
 	if err != nil {
 		return 0, 0, fmt.Errorf("size of state file: %w", err)
 	}
 	free := int64(m.db.Stats().FreePageN) * int64(m.db.Info().PageSize)
-	return info.Size(), max(info.Size()-free, 0), nil
+	return total, max(total-free, 0), nil
 }
 
 // Close writes what is queued and closes the state file. Nothing may be applied
