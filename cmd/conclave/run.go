@@ -88,6 +88,9 @@ func commands() []*cli.Command {
 		memberCommand(),
 		endpointCommand(),
 		alarmCommand(),
+		certCommand(),
+		secretCommand(),
+		devCommand(),
 		devCommand(),
 		versionCommand(),
 	}
