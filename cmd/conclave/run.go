@@ -91,7 +91,6 @@ func commands() []*cli.Command {
 		certCommand(),
 		secretCommand(),
 		devCommand(),
-		devCommand(),
 		versionCommand(),
 	}
 }
