@@ -39,6 +39,9 @@ func dispatch(args []string, std stdio) error {
 		holdLifeline()
 		return runServer(line, std)
 	}
+	if !line.leaf() {
+		return printHelp(std.out, line)
+	}
 	return app.RunContext(context.Background(), line.argv())
 }
 
