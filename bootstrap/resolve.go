@@ -120,11 +120,11 @@ func describe(a Answer, err error) string {
 // logWaiting says why a lookup was not enough: aloud when that is new, else
 // for debugging only, since it repeats every few seconds.
 func logWaiting(log zerolog.Logger, missing string, isNew bool) {
-	event := log.Debug()
+	level := zerolog.DebugLevel
 	if isNew {
-		event = log.Warn()
+		level = zerolog.WarnLevel
 	}
-	event.Str("missing", missing).Msg("waiting for the first peers")
+	log.WithLevel(level).Str("missing", missing).Msg("waiting for the first peers")
 }
 
 // sleep waits for d and reports whether ctx is still alive then.

@@ -111,7 +111,8 @@ func (r *Resolver) policy(ctx context.Context) (policy, error) {
 	// The server's own name can only be known to the system.
 	addrs, err := (&Resolver{conf: r.conf, hosts: r.hosts}).LookupHost(ctx, host)
 	if err != nil {
-		return policy{}, fmt.Errorf("resolve --discovery-srv-server: %w", err)
+		return policy{}, &LookupError{Name: host, Err: ErrUnavailable,
+			Reason: fmt.Sprintf("the host of --discovery-srv-server %s does not resolve: %s", r.server, reason(err))}
 	}
 	p.servers = nil
 	for _, addr := range addrs[:min(len(addrs), maxServers)] {

@@ -401,6 +401,19 @@ func TestResolver_explicitServer(t *testing.T) {
 	}
 }
 
+// That the server itself cannot be found is not said of the name asked for.
+func TestResolver_explicitServerUnknown(t *testing.T) {
+	t.Parallel()
+	system := serve(t)
+	r := configured(t, "", "", system.Addr())
+	r.server = "dns.example.com:53"
+	_, err := r.LookupSRV(t.Context(), "x", "example.net")
+	if errors.Is(err, ErrNotFound) || !errors.Is(err, ErrUnavailable) {
+		t.Errorf("error %v", err)
+	}
+	contains(t, err, "the host of --discovery-srv-server dns.example.com:53 does not resolve: no such name (NXDOMAIN)")
+}
+
 func TestNewResolver_server(t *testing.T) {
 	for text, want := range map[string]string{
 		"10.0.0.53:5353": "10.0.0.53:5353", "10.0.0.53": "10.0.0.53:53", "fd00::53": "[fd00::53]:53",
