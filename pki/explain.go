@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 )
 
@@ -52,7 +53,7 @@ func Explain(err error, trustDomain string, now time.Time) error {
 		invalid      x509.CertificateInvalidError
 		unknown      x509.UnknownAuthorityError
 		host         x509.HostnameError
-		alert        tls.AlertError
+		alert        *net.OpError
 	)
 	var shown *x509.Certificate
 	if errors.As(err, &verification) && len(verification.UnverifiedCertificates) > 0 {
@@ -71,7 +72,7 @@ func Explain(err error, trustDomain string, now time.Time) error {
 	case errors.As(err, &host) && host.Certificate != nil:
 		return refuse(ErrWrongHolder, "certificate of %s is not valid for %s: use a name or address it holds (%s)",
 			holder(host.Certificate), host.Host, sans(host.Certificate))
-	case errors.As(err, &alert):
+	case errors.As(err, &alert) && alert.Op == "remote error":
 		return fmt.Errorf("the other side refused the connection (%w): its log says why", err)
 	}
 	return err
