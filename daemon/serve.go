@@ -84,6 +84,13 @@ func (d *Daemon) introduced() bool {
 	return ok && self.Name == d.id.Name && view.ClusterVersion != "" && d.member.Leader() != 0
 }
 
+// ID is this member's id, known once Ready is closed.
+func (d *Daemon) ID() uint64 { return d.id.MemberID }
+
+// Leader is the id of the leader as far as this member knows, 0 if none. It may
+// be asked once Ready is closed.
+func (d *Daemon) Leader() uint64 { return d.member.Leader() }
+
 // HashKV is etcd's hash of the key-value history at this member's newest
 // revision, for comparing members.
 func (d *Daemon) HashKV() (revision int64, hash uint32, err error) {

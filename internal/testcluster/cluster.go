@@ -216,3 +216,40 @@ func freePorts(t testing.TB, n int) []string {
 	}
 	return out
 }
+
+// Leader is the index of the member that most members take for the leader, -1
+// for none.
+func (c *Cluster) Leader() int {
+	votes := map[uint64]int{}
+	for _, m := range c.Members {
+		if m.Daemon != nil {
+			votes[m.Daemon.Leader()]++
+		}
+	}
+	for i, m := range c.Members {
+		if m.Daemon != nil && votes[m.Daemon.ID()] > len(c.Members)/2 {
+			return i
+		}
+	}
+	return -1
+}
+
+// Equal reports whether all running members have the same history up to the
+// same revision, and what they have.
+func (c *Cluster) Equal() (equal bool, state string) {
+	equal = true
+	first := ""
+	for _, m := range c.Members {
+		if m.Daemon == nil {
+			continue
+		}
+		revision, hash, err := m.Daemon.HashKV()
+		own := fmt.Sprintf("revision %d hash %08x error %v", revision, hash, err)
+		if first == "" {
+			first = own
+		}
+		equal = equal && err == nil && own == first
+		state += m.Name + ": " + own + "; "
+	}
+	return equal, state
+}
