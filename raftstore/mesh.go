@@ -15,6 +15,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+
+	"github.com/conclave-kv/conclave/internal/conclavepb"
 )
 
 // ALPNPeer is the protocol of sessions between members, in TLS's negotiation.
@@ -92,6 +94,9 @@ const (
 	farewell = 200 * time.Millisecond
 	// maxHandshakes bounds the connections that have not said hello.
 	maxHandshakes = 128
+	// maxRemotes bounds the members a mesh remembers because they called. Who
+	// may call is Admit's to say; this holds without one.
+	maxRemotes = 256
 )
 
 func (l meshLimits) withDefaults(election time.Duration) meshLimits {
@@ -209,15 +214,31 @@ func (m *Mesh) SetPeers(peers map[uint64][]string) {
 	}
 }
 
-// remote finds or makes what the mesh knows about a member. It is nil once the
-// mesh is closed.
-func (m *Mesh) remote(id uint64) *remote {
+// caller finds or makes what the mesh knows about a member that connects.
+func (m *Mesh) caller(id uint64) (*remote, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
-		return nil
+		return nil, refuse(conclavepb.PeerRefusal_NOT_ADMITTED, "this member is shutting down")
 	}
-	return m.remoteLocked(id)
+	if m.remotes[id] == nil && len(m.remotes) >= maxRemotes {
+		m.forgetStrangers()
+		if len(m.remotes) >= maxRemotes {
+			return nil, refuse(conclavepb.PeerRefusal_NOT_ADMITTED, "too many members are connected")
+		}
+	}
+	return m.remoteLocked(id), nil
+}
+
+// forgetStrangers drops those who called once and are neither connected nor
+// peers.
+func (m *Mesh) forgetStrangers() {
+	for id, r := range m.remotes {
+		if s := r.status(); !r.listed() && !s.Inbound && !s.Outbound {
+			delete(m.remotes, id)
+			r.remove()
+		}
+	}
 }
 
 func (m *Mesh) remoteLocked(id uint64) *remote {

@@ -11,8 +11,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/conclave-kv/conclave/internal/conclavepb"
 )
 
 // acceptLoop owns ln. A failing accept (no file descriptors) is tried again.
@@ -130,9 +128,9 @@ func (m *Mesh) welcome(s *session, state *tls.ConnectionState) error {
 
 // join attaches a session whose hello was accepted.
 func (m *Mesh) join(s *session, h handshake, inbound bool) error {
-	r := m.remote(h.from)
-	if r == nil {
-		return refuse(conclavepb.PeerRefusal_UNSPECIFIED, "this member is shutting down")
+	r, err := m.caller(h.from)
+	if err != nil {
+		return err
 	}
 	s.peer, s.inbound, s.instance, s.expires, s.skew = r, inbound, h.instance, h.expires, h.skew
 	return r.attach(s)

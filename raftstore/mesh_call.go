@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -73,7 +74,7 @@ func (m *Mesh) Call(ctx context.Context, peer uint64, kind Kind, payload []byte)
 
 // unsent words the end of a wait for room in the queue, which is definite.
 func unsent(err error) error {
-	if err == context.DeadlineExceeded || err == context.Canceled {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return fmt.Errorf("%w: its connection takes nothing: %w", ErrUnreachable, err)
 	}
 	return err

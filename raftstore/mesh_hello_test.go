@@ -205,3 +205,20 @@ func TestComplaints_oncePerMinuteAndBounded(t *testing.T) {
 		t.Errorf("%d remembered", len(c.last))
 	}
 }
+
+func TestMesh_callersAreBounded(t *testing.T) {
+	a, url := tcpMesh(t, 1, nil)
+	a.SetPeers(map[uint64][]string{2: {"http://127.0.0.1:1"}})
+	for id := range uint64(maxRemotes + 50) {
+		reply := sendHello(t, url, &conclavepb.PeerHello{Protocol: 1, ClusterId: 0xc1, From: 100 + id, To: 1, Instance: "x"})
+		if reply.Refusal != nil && !strings.Contains(reply.Refusal.Text, "too many members") {
+			t.Fatal(reply.Refusal)
+		}
+	}
+	if n := len(a.Peers()); n > maxRemotes {
+		t.Errorf("%d members are remembered", n)
+	}
+	if statusOf(a, 2).ID != 2 {
+		t.Error("a peer was forgotten")
+	}
+}

@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -204,12 +205,11 @@ func (r *remote) send(ctx context.Context, l laneID, f *outFrame) error {
 			f.release()
 			return r.unreachable()
 		}
-		switch err := s.send(ctx, l, f); err {
-		case errSessionClosed:
-			r.detach(s, s.endCause())
-		default:
+		err := s.send(ctx, l, f)
+		if !errors.Is(err, errSessionClosed) {
 			return err
 		}
+		r.detach(s, s.endCause())
 	}
 }
 

@@ -7,8 +7,12 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/rs/zerolog"
 )
 
 // webDoor serves what speaks HTTP/1 on the peer port.
@@ -17,7 +21,11 @@ type webDoor struct {
 	server *http.Server
 	ln     *webListener
 	open   sync.WaitGroup // connections
+	count  atomic.Int32
 }
+
+// maxWebConns bounds the HTTP connections on the peer port.
+const maxWebConns = 256
 
 type webStateKey struct{}
 
@@ -33,7 +41,7 @@ func newWebDoor(m *Mesh) *webDoor {
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          log.New(m.cfg.Log, "", 0),
+		ErrorLog:          log.New(warnings{m.cfg.Log}, "", 0),
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
 			return context.WithValue(ctx, webStateKey{}, conn.(*webConn).state)
 		},
@@ -52,7 +60,11 @@ func (w *webDoor) takes(first byte, state *tls.ConnectionState) bool {
 	return state == nil || state.NegotiatedProtocol != ALPNPeer
 }
 
-func (w *webDoor) serve(conn *webConn) {
+func (w *webDoor) serve(conn net.Conn) {
+	if w.count.Load() >= maxWebConns {
+		conn.Close()
+		return
+	}
 	select {
 	case w.ln.conns <- conn:
 	case <-w.ln.done:
@@ -77,7 +89,9 @@ func (w *webDoor) track(_ net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
 		w.open.Add(1)
+		w.count.Add(1)
 	case http.StateClosed, http.StateHijacked:
+		w.count.Add(-1)
 		w.open.Done()
 	}
 }
@@ -87,13 +101,21 @@ func (w *webDoor) close() {
 	if w.server == nil {
 		return
 	}
-	w.ln.Close()
+	_ = w.ln.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), farewell)
 	defer cancel()
 	if w.server.Shutdown(ctx) != nil {
-		w.server.Close()
+		_ = w.server.Close()
 	}
 	w.open.Wait()
+}
+
+// warnings is where net/http's own complaints go.
+type warnings struct{ log zerolog.Logger }
+
+func (w warnings) Write(p []byte) (int, error) {
+	w.log.Warn().Msg(strings.TrimSpace(string(p)))
+	return len(p), nil
 }
 
 // webListener hands accepted connections to the HTTP server.

@@ -200,7 +200,7 @@ func (s *session) writeLoop() {
 		case <-s.done:
 			return
 		case <-s.mesh.ctx.Done():
-			s.flush(bw)
+			_ = s.flush(bw) // as far as it goes
 			s.close(ErrMeshClosed)
 			return
 		}

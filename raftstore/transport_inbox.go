@@ -53,7 +53,7 @@ func (m *Mesh) receiveRaft(r *remote, f frame) {
 	}
 	in := t.inboxOf(r.id)
 	if in == nil {
-		r.refuseRequest(f, CodeClosed, errTransportClosed.Error())
+		r.refuseRequest(f, CodeClosed, "raft takes no messages of this member")
 		return
 	}
 	size := int64(len(f.payload))
@@ -74,7 +74,8 @@ func (m *Mesh) receiveRaft(r *remote, f frame) {
 	}
 }
 
-// inboxOf finds or makes a peer's inbox; nil after Close.
+// inboxOf finds or makes a peer's inbox; nil after Close, or when there are as
+// many as a mesh remembers members.
 func (t *Transport) inboxOf(peer uint64) *inbox {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -82,6 +83,9 @@ func (t *Transport) inboxOf(peer uint64) *inbox {
 		return nil
 	}
 	in, ok := t.inbox[peer]
+	if !ok && len(t.inbox) >= maxRemotes {
+		return nil
+	}
 	if !ok {
 		in = &inbox{
 			transport: t,
