@@ -49,10 +49,9 @@ eventually() {
 # client ARGUMENTS...: the client as dev's env file sets it up, from dev's own
 # copy of the binary.
 client() (
-	set -a
 	# shellcheck disable=SC1091
 	. "$data/env"
-	"$data/conclave" "$@"
+	"$data/bin/conclave" "$@"
 )
 
 three_healthy() {
