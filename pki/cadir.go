@@ -30,7 +30,7 @@ func InitCADir(dir, cn string, lifetime time.Duration, now time.Time) (*Authorit
 	for _, name := range []string{caCertFile, caKeyFile} {
 		path := filepath.Join(dir, name)
 		if _, err := os.Lstat(path); err == nil {
-			return nil, fmt.Errorf("--dir %s: %s exists, and a new CA would make its certificates worthless; choose another directory (%w)", dir, path, fs.ErrExist)
+			return nil, refuse(fs.ErrExist, "--dir %s: %s exists, and a new CA would make its certificates worthless; choose another directory", dir, path)
 		}
 	}
 	a, err := NewAuthority(AuthorityOptions{CN: cn, Lifetime: lifetime, Now: now})

@@ -156,7 +156,7 @@ func (w *world) join(r *Renewer) {
 	var c Cluster = w.seat(r.o.Member)
 	r.cluster.Store(&c)
 	for range 3 {
-		if _, err := r.step(context.Background(), c); err != nil {
+		if _, err := r.step(context.Background(), c, c.Ledger()); err != nil {
 			w.t.Fatal(err)
 		}
 	}

@@ -142,7 +142,7 @@ func joinUpTo(list []string, n int) string {
 	return out + more
 }
 
-// refusal is an error of one of the kinds above whose text stands for itself.
+// refusal is an error of a kind whose text stands for itself.
 type refusal struct {
 	kind error
 	text string

@@ -44,7 +44,7 @@ func (o Output) Check(caPEM []byte, force bool) error {
 	if !force {
 		for _, path := range []string{o.Cert, o.Key} {
 			if _, err := os.Lstat(path); err == nil {
-				return fmt.Errorf("%s exists: choose another --out directory, or replace it with --force (%w)", path, fs.ErrExist)
+				return refuse(fs.ErrExist, "%s exists: choose another --out directory, or replace it with --force", path)
 			}
 		}
 	}
@@ -55,7 +55,7 @@ func (o Output) Check(caPEM []byte, force bool) error {
 	case err != nil:
 		return err
 	case string(have) != string(caPEM):
-		return fmt.Errorf("%s holds another CA: choose another --out directory, or replace it with --force (%w)", o.CA, fs.ErrExist)
+		return refuse(fs.ErrExist, "%s holds another CA: choose another --out directory, or replace it with --force", o.CA)
 	}
 	return nil
 }

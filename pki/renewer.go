@@ -21,9 +21,10 @@ import (
 // from Run's goroutine and from those of TLS handshakes.
 type Cluster interface {
 	// Ledger returns this member's newest agreed state, nil before there is any.
+	// It is the same View as before while the ledger has not changed.
 	Ledger() *ledger.View
-	// Changed returns a channel that is closed when the ledger next changes.
-	// It is taken before Ledger is read.
+	// Changed returns a channel that is closed when the ledger next changes; it
+	// may be closed for other changes too. It is taken before Ledger is read.
 	Changed() <-chan struct{}
 	// IsLeader tells whether this member believes to lead.
 	IsLeader() bool

@@ -27,7 +27,7 @@ func TestRenewer_writesNothingBeforeFormation(t *testing.T) {
 	}
 	// A follower waits for the leader.
 	w.log.leader = 2
-	if _, err := r.step(context.Background(), w.seat(1)); err != nil {
+	if _, err := r.step(context.Background(), w.seat(1), w.seat(1).Ledger()); err != nil {
 		t.Fatal(err)
 	}
 	if _, ok := w.seat(1).Ledger().Generation(); ok || w.log.proposals != 0 {
@@ -314,7 +314,7 @@ func TestRenewer_generationOfAnotherDomain(t *testing.T) {
 	if err := w.seat(1).Propose(context.Background(), cmd); err != nil {
 		t.Fatal(err)
 	}
-	_, err = r.step(context.Background(), w.seat(1))
+	_, err = r.step(context.Background(), w.seat(1), w.seat(1).Ledger())
 	wantError(t, err, nil, g.GetTrustDomain(), w.secret.trustDomain, "--cluster-secret-file F")
 }
 

@@ -17,6 +17,9 @@ const (
 	// formPoll is how often a member looks whether it leads, while the cluster
 	// has no CAs.
 	formPoll = 100 * time.Millisecond
+	// changeGap is the least time between looks at the ledger while only other
+	// state changes.
+	changeGap = 50 * time.Millisecond
 	// longestWait bounds the sleep between looks at the clock, which may jump.
 	longestWait = time.Hour
 	// proposeTimeout bounds one proposal.
@@ -34,32 +37,55 @@ func (r *Renewer) Run(ctx context.Context, c Cluster) error {
 	r.cluster.Store(&c)
 	retry := firstRetry
 	for {
-		changed := c.Changed()
-		wait, err := r.step(ctx, c)
-		if ctx.Err() != nil {
+		seen := c.Ledger()
+		wait, err := r.step(ctx, c, seen)
+		switch {
+		case ctx.Err() != nil:
 			return ctx.Err()
-		}
-		if err != nil {
+		case err != nil:
 			r.o.Log.Warn().Err(err).Dur("retry-in", retry).Msg("certificates of this member are not settled")
-			wait = retry + rand.N(retry/4)
+			pause(ctx, retry+rand.N(retry/4))
 			retry = min(2*retry, lastRetry)
-			changed = nil // a change must not turn the back-off into a loop
-		} else {
+		default:
 			retry = firstRetry
+			awaitLedger(ctx, c, seen, wait)
 		}
-		timer := time.NewTimer(wait)
+	}
+}
+
+// awaitLedger returns when the ledger is no longer seen, or after wait.
+func awaitLedger(ctx context.Context, c Cluster, seen *ledger.View, wait time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	for ctx.Err() == nil {
+		changed := c.Changed()
+		if c.Ledger() != seen {
+			return
+		}
 		select {
 		case <-ctx.Done():
+			return
 		case <-changed:
-		case <-timer.C:
 		}
-		timer.Stop()
+		// What changed is mostly something else, many times a second.
+		if c.Ledger() == seen {
+			pause(ctx, changeGap)
+		}
+	}
+}
+
+// pause sleeps for d, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
 	}
 }
 
 // step brings everything up to date once and says when to come again.
-func (r *Renewer) step(ctx context.Context, c Cluster) (time.Duration, error) {
-	view := c.Ledger()
+func (r *Renewer) step(ctx context.Context, c Cluster, view *ledger.View) (time.Duration, error) {
 	g, ok := view.Generation()
 	if !ok {
 		return formPoll, r.form(ctx, c)

@@ -85,8 +85,7 @@ func (s *Secret) Write(path string) error {
 	}
 	switch err := durable.CreateFile(path, text, 0o600); {
 	case errors.Is(err, fs.ErrExist):
-		return fmt.Errorf("--out %s exists and was left alone: replacing a cluster secret cuts off its cluster; choose another file name (%w)",
-			path, fs.ErrExist)
+		return refuse(fs.ErrExist, "--out %s exists and was left alone: replacing a cluster secret cuts off its cluster; choose another file name", path)
 	case err != nil:
 		return fmt.Errorf("--out %s: %w", path, err)
 	}
