@@ -1,0 +1,83 @@
+package main
+
+import (
+	"errors"
+	"net"
+	"os/exec"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain makes this test binary answer to the name conclave too, in scripts
+// and for os/exec.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"conclave": main})
+}
+
+// TestScripts runs the sessions in testdata.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("HOME", env.WorkDir)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"freeports": cmdFreePorts,
+			"reachable": cmdReachable,
+			"exitcode":  cmdExitCode,
+		},
+	})
+}
+
+// cmdFreePorts sets each named variable to a port of 127.0.0.1 that nobody
+// listens on.
+func cmdFreePorts(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: freeports VAR...")
+	}
+	for _, name := range args {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		ts.Check(err)
+		defer l.Close() // after the last one is found, so that all differ
+		_, port, err := net.SplitHostPort(l.Addr().String())
+		ts.Check(err)
+		ts.Setenv(name, port)
+	}
+}
+
+// cmdReachable waits until `conclave endpoint health` succeeds for an endpoint.
+func cmdReachable(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: reachable ENDPOINT")
+	}
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+		err := ts.Exec("conclave", "--endpoints", args[0], "--command-timeout", "1s", "endpoint", "health")
+		if err == nil {
+			return
+		}
+	}
+	ts.Fatalf("%s did not become healthy", args[0])
+}
+
+// cmdExitCode runs a program and checks the number it exits with; stdout and
+// stderr then look at its output.
+func cmdExitCode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exitcode CODE PROGRAM [ARG...]")
+	}
+	code := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok {
+			ts.Fatalf("run %v: %v", args[1:], err)
+		}
+		code = exit.ExitCode()
+	}
+	if want := args[0]; strconv.Itoa(code) != want {
+		ts.Fatalf("%v exited with %d, want %s", args[1:], code, want)
+	}
+}
