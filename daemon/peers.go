@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/conclave-kv/conclave/bootstrap"
 	"github.com/conclave-kv/conclave/bootstrap/dnssrv"
@@ -67,9 +68,28 @@ func (d *Daemon) findPeers(ctx context.Context) error {
 		Token:      plan.Token,
 		Members:    plan.Members,
 	}
-	d.log.Info().Str("cluster-id", hex(plan.ClusterID)).Str("member-id", hex(plan.Self)).
-		Str("name", plan.Name).Str("initial-cluster", plan.String()).Msg("found the first members")
+	if err := d.checkSchemes(plan); err != nil {
+		return err
+	}
 	return d.fillURLs()
+}
+
+// checkSchemes refuses a plan whose members would not all speak TLS to each
+// other, or not all plaintext, as this member was told to.
+func (d *Daemon) checkSchemes(plan bootstrap.Plan) error {
+	want := d.cfg.PeerTLS.scheme(d.cfg.ClusterSecretFile)
+	for _, m := range plan.Members {
+		for _, u := range m.PeerURLs {
+			switch got, _, _ := strings.Cut(u, "://"); {
+			case got == want:
+			case want == "https":
+				return fmt.Errorf("peer URL %s of %s is plaintext, but --cluster-secret-file or --peer-cert-file is given; make it https, or leave the flag out", u, m.Name)
+			default:
+				return fmt.Errorf("peer URL %s of %s is https, but neither --cluster-secret-file nor --peer-cert-file is given; give one, or make the URL http", u, m.Name)
+			}
+		}
+	}
+	return nil
 }
 
 // source is where the first peers come from; Validate allows only one.
@@ -85,7 +105,7 @@ func (d *Daemon) source() (bootstrap.Source, error) {
 	}
 	peers, err := bootstrap.ParseInitialCluster(d.cfg.InitialCluster)
 	if err != nil {
-		return nil, fmt.Errorf("--initial-cluster: %w", err)
+		return nil, err
 	}
 	return &bootstrap.Static{Peers: peers, Hosts: d.resolver.LookupHost}, nil
 }
@@ -102,8 +122,7 @@ func (d *Daemon) fillURLs() error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", flag, err)
 			}
-			port := parsed[0].Port()
-			parsed[0].Host = "0.0.0.0:" + port
+			parsed[0].Host = ":" + parsed[0].Port()
 			*listen = append(*listen, parsed[0])
 		}
 		return nil
