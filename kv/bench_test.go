@@ -1,0 +1,144 @@
+package kv
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"testing"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+const (
+	benchKeys  = 1_000_000
+	benchBatch = 100
+)
+
+func benchKey(i int) []byte { return fmt.Appendf(nil, "/registry/pods/%012d", i) }
+
+// filled returns a fixture with n keys of 100-byte values, put in random
+// order, whose changes are dropped instead of written.
+func filled(b *testing.B, n int) *fixture {
+	b.Helper()
+	f := newFixture(b, Options{})
+	order := rand.New(rand.NewPCG(1, 2)).Perm(n)
+	value := make([]byte, 100)
+	for len(order) > 0 {
+		part := order[:min(1000, len(order))]
+		order = order[len(part):]
+		f.batch(func(bt *Batch) {
+			for _, i := range part {
+				if _, err := bt.Put(&pb.PutRequest{Key: benchKey(i), Value: value}, None); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	f.flushAll()
+	return f
+}
+
+// BenchmarkBatch_put measures a batch of 100 puts in a million keys.
+func BenchmarkBatch_put(b *testing.B) {
+	f := filled(b, benchKeys)
+	rnd := rand.New(rand.NewPCG(3, 4))
+	reqs := make([]*pb.PutRequest, 10_000)
+	for i := range reqs {
+		reqs[i] = &pb.PutRequest{Key: benchKey(rnd.IntN(benchKeys)), Value: make([]byte, 100)}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		bt := f.s.NewBatch()
+		for range benchBatch {
+			if _, err := bt.Put(reqs[rnd.IntN(len(reqs))], Full); err != nil {
+				b.Fatal(err)
+			}
+		}
+		_, c := bt.Freeze()
+		f.queue = append(f.queue, c)
+		if len(f.queue) == 100 {
+			b.StopTimer()
+			f.flushAll()
+			b.StartTimer()
+		}
+	}
+}
+
+func BenchmarkView_get(b *testing.B) {
+	f := filled(b, benchKeys)
+	v := f.s.View()
+	keys := make([][]byte, 10_000)
+	for i := range keys {
+		keys[i] = benchKey(rand.IntN(benchKeys))
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		resp, err := v.Range(&pb.RangeRequest{Key: keys[i%len(keys)]})
+		if err != nil || len(resp.Kvs) != 1 {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkView_rangeOf10000(b *testing.B) {
+	f := filled(b, benchKeys)
+	v := f.s.View()
+	b.ReportAllocs()
+	for b.Loop() {
+		resp, err := v.Range(&pb.RangeRequest{Key: benchKey(rand.IntN(benchKeys - 10_000)), RangeEnd: []byte{0}, Limit: 10_000})
+		if err != nil || len(resp.Kvs) != 10_000 {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkView_countAll(b *testing.B) {
+	f := filled(b, benchKeys)
+	v := f.s.View()
+	b.ReportAllocs()
+	for b.Loop() {
+		resp, err := v.Range(&pb.RangeRequest{Key: benchKey(1), RangeEnd: []byte{0}, CountOnly: true})
+		if err != nil || resp.Count != benchKeys-1 {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkStore_memory reports the heap per key, after loading from disk.
+func BenchmarkStore_memory(b *testing.B) {
+	f := filled(b, benchKeys)
+	for b.Loop() {
+		f.s = nil
+		before := heap()
+		f.open()
+		b.ReportMetric(float64(heap()-before)/benchKeys, "heap-B/key")
+	}
+}
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// BenchmarkStore_compaction measures one batch of a compaction that takes an
+// older revision of each of a million keys.
+func BenchmarkStore_compaction(b *testing.B) {
+	f := filled(b, benchKeys)
+	for i := range benchKeys / 1000 {
+		f.batch(func(bt *Batch) {
+			for j := range 1000 {
+				if _, err := bt.Put(&pb.PutRequest{Key: benchKey(i*1000 + j), Value: []byte("v")}, None); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	f.flushAll()
+	f.compact(f.s.View().Rev())
+	for b.Loop() {
+		f.batch(func(*Batch) {})
+	}
+}
