@@ -97,7 +97,11 @@ func (c *Claims) Claim(id uint64, instance string) error {
 		return claimed(id)
 	}
 	c.known[id] = instance
-	return c.store()
+	if err := c.store(); err != nil {
+		delete(c.known, id) // granted is only what is on disk
+		return err
+	}
+	return nil
 }
 
 func (c *Claims) store() error {

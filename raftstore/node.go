@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -68,6 +69,8 @@ type Node struct {
 	openTerm atomic.Uint64 // newest term whose opening command was applied here
 	ctx      context.Context
 	cancel   context.CancelFunc
+	closing  sync.Once
+	closed   error // set by closing
 }
 
 // Open opens the log, brings the Machine to the highest commit index recorded
@@ -199,7 +202,13 @@ func (n *Node) LastIndex() uint64 { return n.raft.LastIndex() }
 
 // Close hands leadership over if this member leads and somebody can take it,
 // stops raft, and closes the log. It returns when all goroutines have ended.
+// Only the first call counts.
 func (n *Node) Close() error {
+	n.closing.Do(func() { n.closed = n.close() })
+	return n.closed
+}
+
+func (n *Node) close() error {
 	if n.raft.State() == raft.Leader && len(voters(n.raft.GetConfiguration().Configuration())) > 1 {
 		if err := n.raft.LeadershipTransfer().Error(); err != nil {
 			n.cfg.Log.Warn().Err(err).Msg("leadership was not handed over before the stop")
