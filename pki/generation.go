@@ -71,8 +71,8 @@ type authorities struct {
 // openGeneration unseals the CAs of a generation.
 func (s *Secret) openGeneration(g *pb.Generation) (*authorities, error) {
 	if g.GetTrustDomain() != s.trustDomain {
-		return nil, fmt.Errorf("%w is of trust domain %s, the cluster is %s: use the cluster's own file",
-			ErrSecretFile, s.trustDomain, g.GetTrustDomain())
+		return nil, fmt.Errorf("%w %s is of trust domain %s, the cluster is %s: use the cluster's own file",
+			ErrSecretFile, s.path, s.trustDomain, g.GetTrustDomain())
 	}
 	open := func(what string, cert, sealed []byte) (*Authority, error) {
 		der, err := s.Unseal(sealContext(what, s.trustDomain, g.GetNumber()), sealed)

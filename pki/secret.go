@@ -41,6 +41,7 @@ var ErrSecretFile = errors.New("--cluster-secret-file")
 // Secret is what the members of a cluster share before they know each other.
 // It is safe for concurrent use.
 type Secret struct {
+	path        string // where it was loaded from, for messages
 	trustDomain string
 	admission   *Authority
 	sealKey     [sealKeySize]byte
@@ -124,6 +125,7 @@ func LoadSecret(path string) (*Secret, error) {
 		return nil, fmt.Errorf("%w %s: %w; copy the file again from another member, or make one with `conclave cluster-secret new`",
 			ErrSecretFile, path, err)
 	}
+	s.path = path
 	return s, nil
 }
 

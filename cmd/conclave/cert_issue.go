@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/status"
 
 	pb "github.com/conclave-kv/conclave/internal/conclavepb"
 	"github.com/conclave-kv/conclave/pki"
@@ -183,7 +184,7 @@ func (j *certJob) online(r pki.Request) (got issued, err error) {
 			Profile: string(r.Profile), Cn: r.CN, Hosts: r.Hosts, Csr: r.CSR, LifetimeSeconds: int64(r.Lifetime / time.Second),
 		})
 		if err != nil {
-			return fmt.Errorf("ask the cluster for a certificate: %w", pki.Explain(err, "", time.Now()))
+			return fmt.Errorf("ask the cluster for a certificate: %s", status.Convert(err).Message())
 		}
 		got = issued{certPEM: resp.GetCertificatePem(), caPEM: resp.GetCaPem(), notAfter: time.Unix(resp.GetNotAfter(), 0)}
 		return nil
