@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -114,6 +115,13 @@ func proxiedPair(t *testing.T, limits meshLimits) (a, b *Mesh, p *proxy) {
 // after that, because its own connection carries everything then.
 func TestMesh_blackholedAddressCutsOff(t *testing.T) {
 	a, b, p := proxiedPair(t, meshLimits{silence: time.Second, ping: 100 * time.Millisecond, handshake: 300 * time.Millisecond})
+	var heard [3]atomic.Int32
+	for _, m := range []*Mesh{a, b} {
+		m.Handle(kindEcho, func(_ context.Context, _ uint64, payload []byte) ([]byte, error) {
+			heard[m.cfg.Self].Add(1)
+			return payload, nil
+		})
+	}
 	p.blackhole(true)
 	start := time.Now()
 	if err := call(t, b, 1, "request goes into the hole", 300*time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
@@ -121,6 +129,10 @@ func TestMesh_blackholedAddressCutsOff(t *testing.T) {
 	}
 	if err := call(t, a, 2, "answer goes into the hole", 300*time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("1 asks 2: %v", err)
+	}
+	// To 1 everything travels on the connection 1 dialled, and to 2 on 2's.
+	if heard[1].Load() != 0 || heard[2].Load() != 1 {
+		t.Errorf("1 heard %d requests, 2 heard %d", heard[1].Load(), heard[2].Load())
 	}
 	eventually(t, "both give the connection up", func() bool {
 		return !statusOf(a, 2).Outbound && !statusOf(b, 1).Inbound

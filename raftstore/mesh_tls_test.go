@@ -18,6 +18,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/conclave-kv/conclave/internal/conclavepb"
 )
 
 // testCA signs member certificates.
@@ -191,7 +193,8 @@ func TestMesh_sessionNeedsItsProtocol(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if _, err := conn.Write([]byte(peerMagic)); err != nil {
+	hello := &conclavepb.PeerHello{Protocol: peerProtocol, ClusterId: 0xc1, From: 2, To: 1}
+	if err := writeHello(conn, hello); err != nil {
 		t.Fatal(err)
 	}
 	conn.SetReadDeadline(time.Now().Add(5 * time.Second))
