@@ -129,6 +129,12 @@ func (d *dataDir) save(id identity) error {
 	return nil
 }
 
+// discard undoes save, for a start that was refused.
+func (d *dataDir) discard() {
+	os.RemoveAll(filepath.Dir(d.identityPath()))
+	os.Remove(d.wal) // made elsewhere with --wal-dir, and still empty
+}
+
 // newInstance names a data directory.
 func newInstance() string { return rand.Text() }
 

@@ -64,27 +64,25 @@ func (d *Daemon) dial() func(context.Context, string, string) (net.Conn, error) 
 // agree has a first start agreed by a majority of the planned members; until
 // then nothing is on disk.
 func (d *Daemon) agree(ctx context.Context) error {
-	if _, err := os.Stat(d.dir.statePath()); !d.fresh && err == nil {
-		d.claims.Serve(d.mesh)
-		return nil
-	}
-	ids := make([]uint64, len(d.id.Members))
-	for i, m := range d.id.Members {
-		ids[i] = m.ID
-	}
-	err := raftstore.Agreement{
+	agreement := raftstore.Agreement{
 		Mesh:       d.mesh,
 		Claims:     d.claims,
 		Self:       d.id.MemberID,
-		Members:    ids,
 		Instance:   d.id.Instance,
 		Prepare:    func() error { return d.dir.save(d.id) },
+		Undo:       d.dir.discard,
 		ClaimsPath: d.dir.claimsPath(),
 		Log:        d.log,
-	}.Agree(ctx)
-	if err != nil {
+	}
+	for _, m := range d.id.Members {
+		agreement.Members = append(agreement.Members, m.ID)
+	}
+	if _, err := os.Stat(d.dir.statePath()); !d.fresh && err == nil {
+		d.claims.Serve(d.mesh)
+	} else if err := agreement.Agree(ctx); err != nil {
 		return fmt.Errorf("start of member %s (%s): %w", d.id.Name, hex(d.id.MemberID), err)
 	}
+	d.work.Go(func() { agreement.TellAll(d.ctx) })
 	return nil
 }
 

@@ -19,8 +19,16 @@ var ErrNoAgreement = errors.New("raftstore: the first members do not agree on wh
 // agreeReport is how often the operator is told who is waited for.
 const agreeReport = 10 * time.Second
 
-// agreeRetry is the pause between two attempts to have a start claimed.
-const agreeRetry = 100 * time.Millisecond
+// agreeGrace is how long a start that has a majority waits for the others to be
+// reached or not, because one of them may object.
+const agreeGrace = time.Second
+
+// A start that was not recorded by enough peers is told again after agreeRetry,
+// doubling to agreeRetryMost, or as soon as a connection changes.
+const (
+	agreeRetry     = 100 * time.Millisecond
+	agreeRetryMost = 10 * time.Second
+)
 
 // Agreement is what a first start needs before anything may be voted on.
 type Agreement struct {
@@ -33,6 +41,8 @@ type Agreement struct {
 	// has the same plan and no reached peer objects: a start that fails
 	// before leaves nothing on disk.
 	Prepare func() error
+	// Undo removes what Prepare made, when a peer objects after all.
+	Undo func()
 	// ClaimsPath is where the Claims are kept from then on.
 	ClaimsPath string
 	Log        zerolog.Logger
@@ -56,7 +66,20 @@ func (a Agreement) Agree(ctx context.Context) error {
 		return err
 	}
 	a.Claims.Serve(a.Mesh)
-	return a.claim(ctx)
+	err := a.claim(ctx, a.quorum())
+	if errors.Is(err, ErrClaimed) {
+		a.Undo()
+	}
+	return err
+}
+
+// TellAll has the members that were not needed for Agree record the start too,
+// until all have done so or ctx ends. It makes a wiped member known to whoever
+// is left to ask.
+func (a Agreement) TellAll(ctx context.Context) {
+	if err := a.claim(ctx, len(a.Members)); err != nil && ctx.Err() == nil {
+		a.Log.Warn().Err(err).Msg("a peer does not accept this member's data directory")
+	}
 }
 
 func (a Agreement) quorum() int { return len(a.Members)/2 + 1 }
@@ -65,16 +88,24 @@ func (a Agreement) quorum() int { return len(a.Members)/2 + 1 }
 func (a Agreement) sessions(ctx context.Context) error {
 	report := time.NewTicker(agreeReport)
 	defer report.Stop()
+	var grace <-chan time.Time // runs once there is a majority
 	for {
 		changed := a.Mesh.Changed()
 		reached, missing, err := a.look()
 		if err != nil {
 			return err
 		}
-		if reached >= a.quorum() {
+		switch {
+		case reached+a.failed() == len(a.Members) && reached >= a.quorum():
 			return nil
+		case reached < a.quorum():
+			grace = nil
+		case grace == nil:
+			grace = time.After(agreeGrace)
 		}
 		select {
+		case <-grace:
+			return nil
 		case <-changed:
 		case <-report.C:
 			a.Log.Info().Int("reached", reached).Int("needed", a.quorum()).
@@ -109,14 +140,26 @@ func (a Agreement) look() (reached int, missing []string, err error) {
 	return reached, missing, nil
 }
 
-// claim has a majority record the start.
-func (a Agreement) claim(ctx context.Context) error {
+// failed counts the peers that cannot be reached at present.
+func (a Agreement) failed() int {
+	n := 0
+	for _, p := range a.Mesh.Peers() {
+		if !p.Inbound && !p.Outbound && p.LastError != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// claim has that many members record the start.
+func (a Agreement) claim(ctx context.Context, needed int) error {
 	payload, err := proto.Marshal(&conclavepb.Claim{Member: a.Self, Instance: a.Instance})
 	if err != nil {
 		return err
 	}
 	granted := map[uint64]bool{a.Self: true}
-	for len(granted) < a.quorum() {
+	for pause := agreeRetry; len(granted) < needed; pause = min(2*pause, agreeRetryMost) {
+		changed := a.Mesh.Changed()
 		for _, id := range a.Members {
 			if granted[id] {
 				continue
@@ -130,11 +173,12 @@ func (a Agreement) claim(ctx context.Context) error {
 				granted[id] = true
 			}
 		}
-		if len(granted) >= a.quorum() {
+		if len(granted) >= needed {
 			break
 		}
 		select {
-		case <-time.After(agreeRetry):
+		case <-changed:
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return fmt.Errorf("%w: the start was recorded by %d of %d members", ctx.Err(), len(granted), len(a.Members))
 		}

@@ -22,6 +22,10 @@ func client(t *testing.T, endpoints ...string) *clientv3.Client {
 	return c
 }
 
+func withAll() []clientv3.OpOption {
+	return []clientv3.OpOption{clientv3.WithPrefix()}
+}
+
 func within(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	t.Cleanup(cancel)

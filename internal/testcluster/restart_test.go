@@ -1,0 +1,143 @@
+package testcluster_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/conclave-kv/conclave/internal/testcluster"
+)
+
+// A write under way while its leader stops is answered by the next leader's
+// term: nobody sees an error, and it is applied once.
+func TestCluster_writesSurviveLeaderStop(t *testing.T) {
+	c := testcluster.Start(t, 3, testcluster.Options{ElectionTimeout: 200 * time.Millisecond})
+	clients := perMember(t, c)
+	leader := c.Leader()
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	written := 0
+	for i := range clients {
+		if i == leader {
+			continue
+		}
+		wg.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				if _, err := clients[i].Put(within(t), fmt.Sprintf("%d-%d", i, n), "v"); err != nil {
+					t.Errorf("put through %s: %v", c.Members[i].Name, err)
+					return
+				}
+				mu.Lock()
+				written++
+				mu.Unlock()
+			}
+		})
+	}
+	c.Members[leader].Stop()
+	awaitMore := func(more int) {
+		mu.Lock()
+		want := written + more
+		mu.Unlock()
+		deadline := time.Now().Add(15 * time.Second)
+		for {
+			mu.Lock()
+			enough := written >= want
+			mu.Unlock()
+			if enough || t.Failed() {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("writes do not go on")
+			}
+			time.Sleep(5 * time.Millisecond) // between two looks at a counter
+		}
+	}
+	awaitMore(50)
+	stop()
+	wg.Wait()
+	c.Members[leader].Launch()
+	c.Members[leader].AwaitReady()
+	resp, err := clients[leader].Get(within(t), "", withAll()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if int(resp.Count) != written || resp.Header.Revision != int64(written)+1 {
+		t.Fatalf("%d keys at revision %d after %d writes", resp.Count, resp.Header.Revision, written)
+	}
+}
+
+// All members stop and start again: the same keys at the same revisions.
+func TestCluster_restartKeepsEverything(t *testing.T) {
+	c := testcluster.Start(t, 3, testcluster.Options{})
+	clients := perMember(t, c)
+	for i := range 30 {
+		if _, err := clients[i%3].Put(within(t), fmt.Sprint(i%7), fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, err := clients[0].Get(within(t), "", withAll()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Stop()
+	for _, m := range c.Members {
+		m.Launch()
+	}
+	for i, m := range c.Members {
+		m.AwaitReady()
+		after, err := clients[i].Get(within(t), "", withAll()...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fmt.Sprint(after.Kvs) != fmt.Sprint(before.Kvs) || after.Header.Revision != before.Header.Revision {
+			t.Fatalf("%s after the restart: %v at %d, before: %v at %d", m.Name, after.Kvs, after.Header.Revision, before.Kvs, before.Header.Revision)
+		}
+	}
+}
+
+// A member whose data directory was lost must not vote again under its id.
+func TestCluster_wipedMemberIsRefused(t *testing.T) {
+	c := testcluster.Start(t, 3, testcluster.Options{})
+	wiped := c.Members[1]
+	wiped.Stop()
+	if err := os.RemoveAll(wiped.Dir); err != nil {
+		t.Fatal(err)
+	}
+	wiped.Launch()
+	err := wiped.AwaitEnd()
+	if err == nil || !strings.Contains(err.Error(), "started with another data directory") || !strings.Contains(err.Error(), "add it again") {
+		t.Fatalf("got %v", err)
+	}
+	if _, err := os.Stat(wiped.Dir); !os.IsNotExist(err) {
+		t.Fatalf("a refused start left its directory: %v", err)
+	}
+	if _, err := client(t, c.Members[0].ClientURL).Put(within(t), "k", "v"); err != nil {
+		t.Fatalf("the others: %v", err)
+	}
+}
+
+// Any start order, one of them late.
+func TestCluster_lateMember(t *testing.T) {
+	c := testcluster.New(t, 3, testcluster.Options{})
+	c.Members[2].Launch()
+	c.Members[0].Launch()
+	c.Members[0].AwaitReady()
+	c.Members[2].AwaitReady()
+	if _, err := client(t, c.Members[0].ClientURL).Put(within(t), "k", "v"); err != nil {
+		t.Fatal(err)
+	}
+	c.Members[1].Launch()
+	c.Members[1].AwaitReady()
+	resp, err := client(t, c.Members[1].ClientURL).Get(within(t), "k")
+	if err != nil || len(resp.Kvs) != 1 {
+		t.Fatalf("the late member read %v, %v", resp, err)
+	}
+}

@@ -1,0 +1,151 @@
+package member
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/conclave-kv/conclave/raftstore/fsm"
+)
+
+func waiting(n int) *batch {
+	b := newBatch(1)
+	for range n {
+		b.waiters = append(b.waiters, make(chan fsm.Result, 1))
+	}
+	return b
+}
+
+func TestBatch_answersOnce(t *testing.T) {
+	b := waiting(2)
+	b.deliver([]fsm.Result{{Response: "a"}, {Response: "b"}})
+	b.fail(errors.New("late"))
+	for i, want := range []string{"a", "b"} {
+		if r := <-b.waiters[i]; r.Response != want || r.Err != nil {
+			t.Errorf("waiter %d got %+v", i, r)
+		}
+		select {
+		case r := <-b.waiters[i]:
+			t.Errorf("waiter %d got a second answer %+v", i, r)
+		default:
+		}
+	}
+}
+
+// Only the opening of a later term, or being skipped in its own, ends an
+// attempt; what concerns an earlier attempt does not.
+func TestBatch_losing(t *testing.T) {
+	b := waiting(1)
+	first := b.attempt(5)
+	b.lose(4)
+	select {
+	case <-first:
+		t.Fatal("an attempt of term 5 was ended by term 4")
+	default:
+	}
+	b.lose(5)
+	<-first
+	second := b.attempt(7)
+	b.lose(6) // the opening of term 7 ends all up to 6
+	select {
+	case <-second:
+		t.Fatal("an attempt of term 7 was ended by its own opening")
+	default:
+	}
+	b.deliver([]fsm.Result{{}})
+	b.lose(7)
+	select {
+	case <-second:
+		t.Fatal("an answered batch was given up")
+	default:
+	}
+}
+
+// A batch is not proposed in a term that is known to be over: nothing would
+// ever tell that it was lost.
+func TestProposer_staleTerm(t *testing.T) {
+	p := newProposer(&Member{}, 1)
+	p.termOpened(6)
+	if p.begin(waiting(1), 5) != nil {
+		t.Fatal("an attempt began in a term that is over")
+	}
+	if p.begin(waiting(1), 6) == nil {
+		t.Fatal("no attempt in the current term")
+	}
+}
+
+func TestProposer_fillsAndBounds(t *testing.T) {
+	p := newProposer(&Member{}, 1)
+	request := func(size int) func([]byte) ([]byte, error) {
+		return func(dst []byte) ([]byte, error) { return append(dst, make([]byte, size)...), nil }
+	}
+	for range batchRequests + 1 {
+		if err := p.enqueue(request(1), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(p.queue) != 2 || len(p.queue[0].waiters) != batchRequests {
+		t.Fatalf("%d batches, the first of %d requests", len(p.queue), len(p.queue[0].waiters))
+	}
+	if a, b := p.take(), p.take(); a.id+1 != b.id || p.queued != 0 {
+		t.Fatalf("batches %d and %d, %d bytes queued", a.id, b.id, p.queued)
+	}
+	if err := p.enqueue(request(queueBytes+1), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.enqueue(request(1), nil); !errors.Is(err, ErrTooManyRequests) {
+		t.Fatalf("beyond the bound: %v", err)
+	}
+}
+
+// A request that cannot be encoded leaves the batch as it was.
+func TestProposer_encodeError(t *testing.T) {
+	p := newProposer(&Member{}, 1)
+	bad := errors.New("bad")
+	if err := p.enqueue(func(dst []byte) ([]byte, error) { return append(dst, 1, 2, 3), bad }, nil); !errors.Is(err, bad) {
+		t.Fatalf("got %v", err)
+	}
+	if b := p.queue[0]; len(b.payload) != 0 || len(b.waiters) != 0 {
+		t.Fatalf("left behind: %d bytes, %d waiters", len(b.payload), len(b.waiters))
+	}
+}
+
+// The leader takes a batch once in a term, unless it definitely could not
+// propose it.
+func TestForwarded_once(t *testing.T) {
+	var f forwarded
+	if !f.take(1, 5, 100) || f.take(1, 5, 100) {
+		t.Fatal("a batch is taken once")
+	}
+	if !f.take(2, 5, 100) {
+		t.Fatal("another member's batch is another one")
+	}
+	f.release(1, 5, 100)
+	if !f.take(1, 5, 100) {
+		t.Fatal("a released batch may come again")
+	}
+	if !f.take(1, 6, 100) || f.take(1, 6, 100) {
+		t.Fatal("a new term starts anew")
+	}
+	for i := range uint64(2 * rememberedBatches) {
+		f.take(1, 6, 200+i)
+	}
+	if n := len(f.seen[1]); n > rememberedBatches {
+		t.Fatalf("%d batches are remembered", n)
+	}
+	if f.take(1, 6, 200+2*rememberedBatches-1) {
+		t.Fatal("the newest batch was forgotten")
+	}
+}
+
+func TestErrors_distinctTexts(t *testing.T) {
+	// Every sentinel has a text of its own: clients tell errors by text.
+	seen := map[string]bool{}
+	for _, err := range []error{ErrNoLeader, ErrLeaderChanged, ErrStopped, ErrTimeout, ErrTimeoutLeaderFail, ErrTimeoutConnLost,
+		ErrTimeoutApply, ErrRequestTooLarge, ErrTooManyRequests, ErrMemberNotFound, ErrNotCapable} {
+		if seen[err.Error()] {
+			t.Errorf("text used twice: %s", fmt.Sprint(err))
+		}
+		seen[err.Error()] = true
+	}
+}
