@@ -171,6 +171,7 @@ func TestAuthority_csrAskingForMore(t *testing.T) {
 		"CA":            {mustCSR(t, key, &x509.CertificateRequest{ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 19}, Value: isCA}}}), "2.5.29.19"},
 		"garbage":       {[]byte("garbage"), "PKCS#10"},
 		"nothing":       {nil, "PKCS#10"},
+		"huge":          {mustCSR(t, key, &x509.CertificateRequest{DNSNames: slices.Repeat([]string{"a.example.com"}, 3000)}), "PKCS#10"},
 		"bad signature": {bad, "signature"},
 		"short RSA":     {mustCSR(t, small, &x509.CertificateRequest{}), "1024 bits"},
 		"weak curve":    {mustCSR(t, weak, &x509.CertificateRequest{}), "P-224"},

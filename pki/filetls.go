@@ -115,10 +115,10 @@ func (f *FileTLS) server(s *side, protos []string, extra func(*tls.ClientHelloIn
 			return nil, err
 		}
 		each := f.base()
-		// The listener's clone may have set protocols of its own.
-		each.NextProtos = protos
-		if protos == nil {
-			each.NextProtos = hello.SupportedProtos
+		if each.NextProtos = protos; protos == nil {
+			// The mesh, which set protocols of its own on its clone of c,
+			// speaks what its members ask for, and HTTP/1.
+			each.NextProtos = slices.DeleteFunc(slices.Clone(hello.SupportedProtos), func(p string) bool { return p == "h2" })
 		}
 		each.Certificates = []tls.Certificate{*cert}
 		if !s.auth() {

@@ -111,6 +111,11 @@ func TestFileTLS_peers(t *testing.T) {
 	if err := s.Refusal(h.server); err != nil {
 		t.Fatal(err)
 	}
+	web := dialTo(s, "127.0.0.1")
+	web.NextProtos = []string{"h2", "http/1.1"}
+	if h = shake(t, web, s.PeerServer()); h.server.NegotiatedProtocol != "http/1.1" {
+		t.Fatalf("a browser on the peer port gets %q", h.server.NegotiatedProtocol)
+	}
 	h = shake(t, dialTo(s, "elsewhere"), s.PeerServer())
 	wantError(t, s.Explain(h.clientErr), ErrWrongHolder, "elsewhere")
 	h = shake(t, outsider(), s.PeerServer())

@@ -68,6 +68,7 @@ type Renewer struct {
 	mu      sync.Mutex // one writer of ring
 	ring    atomic.Pointer[keyring]
 	cluster atomic.Pointer[Cluster]
+	port    atomic.Pointer[portConfig] // made from ring at the first handshake
 	swapped chan struct{} // under mu: closed when the own certificate changes
 
 	settled chan struct{} // closed by Run: see Certified

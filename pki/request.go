@@ -111,6 +111,9 @@ var (
 	oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
 )
 
+// maxCSR bounds a certificate request, in bytes.
+const maxCSR = 32 << 10
+
 // checkCSR verifies a certificate request and refuses one that asks for more
 // than the plan gives, so that nobody believes to hold what was dropped.
 func (p *plan) checkCSR(b []byte) (der []byte, err error) {
@@ -118,7 +121,7 @@ func (p *plan) checkCSR(b []byte) (der []byte, err error) {
 		b = block.Bytes
 	}
 	r, err := x509.ParseCertificateRequest(b)
-	if err != nil {
+	if err != nil || len(b) > maxCSR {
 		return nil, errors.New("CSR: not a PKCS#10 certificate request in DER or PEM form")
 	}
 	if err := r.CheckSignature(); err != nil {

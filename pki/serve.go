@@ -67,15 +67,25 @@ var errNotReady = errors.New("the cluster has no certificate authorities yet, so
 // Explain implements Settings.
 func (r *Renewer) Explain(err error) error { return Explain(err, r.trustDomain, r.o.Now()) }
 
-// clientConfig is the client port's configuration with the certificates of now.
+// portConfig is the client port's configuration made from one keyring.
+type portConfig struct {
+	ring   *keyring
+	config *tls.Config
+}
+
+// clientConfig is the client port's configuration with the certificates of now:
+// the same one until they change.
 func (r *Renewer) clientConfig(*tls.ClientHelloInfo) (*tls.Config, error) {
 	ring := r.ring.Load()
 	if ring.roots == nil || ring.server == nil {
 		return nil, errNotReady
 	}
+	if p := r.port.Load(); p != nil && p.ring == ring {
+		return p.config, nil
+	}
 	pool := x509.NewCertPool()
 	pool.AddCert(ring.roots.clientCA)
-	return &tls.Config{
+	config := &tls.Config{
 		MinVersion:             tls.VersionTLS12,
 		NextProtos:             []string{"h2", "http/1.1"},
 		SessionTicketsDisabled: true,
@@ -84,7 +94,9 @@ func (r *Renewer) clientConfig(*tls.ClientHelloInfo) (*tls.Config, error) {
 		ClientAuth:             tls.RequireAndVerifyClientCert,
 		ClientCAs:              pool,
 		VerifyConnection:       r.verifyClient,
-	}, nil
+	}
+	r.port.Store(&portConfig{ring: ring, config: config})
+	return config, nil
 }
 
 // verifyClient runs after Go verified the chain to the client CA and the use
