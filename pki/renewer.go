@@ -69,7 +69,7 @@ type Renewer struct {
 	ring    atomic.Pointer[keyring]
 	cluster atomic.Pointer[Cluster]
 	port    atomic.Pointer[portConfig] // made from ring at the first handshake
-	swapped chan struct{} // under mu: closed when the own certificate changes
+	swapped chan struct{}              // under mu: closed when the own certificate changes
 
 	settled chan struct{} // closed by Run: see Certified
 }
