@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -107,8 +106,7 @@ func (d *dev) removeAll(ctx context.Context) error {
 	if stray := d.awaitStrays(ctx); stray != nil {
 		return fmt.Errorf("--reset: %s is a member of this cluster and still runs; stop it first", stray)
 	}
-	made := d.dir.made(d.state.Members)
-	for _, path := range made {
+	for _, path := range d.dir.made(d.state.Members) {
 		remove := os.Remove
 		if strings.HasSuffix(path, ".conclave") {
 			remove = os.RemoveAll
@@ -127,8 +125,8 @@ func (d *dev) removeAll(ctx context.Context) error {
 		return fmt.Errorf("--dir %s: %w", d.dir, err)
 	}
 	for _, e := range entries {
-		if path := d.dir.path(e.Name()); e.Name() != ".lock" && !slices.Contains(made, path) {
-			d.out.line("", "left alone, because dev did not make it: %s", path)
+		if e.Name() != ".lock" {
+			d.out.line("", "left alone, because dev did not make what is there: %s", d.dir.path(e.Name()))
 		}
 	}
 	d.state, d.fresh = devState{}, true
@@ -181,14 +179,29 @@ func (d *dev) prepare(context.Context) error {
 		return fmt.Errorf("copy this program to %s: %w", d.dir.programPath(), err)
 	}
 	d.out.line("program", "%s, a copy of the one you started", d.dir.programPath())
-	secret, err := pki.LoadSecret(d.dir.secretPath())
+	return d.openSecret()
+}
+
+// openSecret reads the cluster's secret, or makes one for a cluster that has
+// no member yet.
+func (d *dev) openSecret() error {
 	note := ""
-	if errors.Is(err, pki.ErrSecretFile) && d.noSecretYet() {
+	if missing(d.dir.secretPath()) {
+		for _, m := range d.state.Members {
+			if path := d.dir.dataPath(m.Name); !missing(path) {
+				return fmt.Errorf("%s is gone, but %s needs it: put it back, or start anew with --reset", d.dir.secretPath(), path)
+			}
+		}
 		note = ", new"
-		if secret, err = pki.NewSecret(time.Now()); err == nil {
+		secret, err := pki.NewSecret(time.Now())
+		if err == nil {
 			err = secret.Write(d.dir.secretPath())
 		}
+		if err != nil {
+			return fmt.Errorf("make the cluster secret: %w", err)
+		}
 	}
+	secret, err := pki.LoadSecret(d.dir.secretPath())
 	if err != nil {
 		return err
 	}
@@ -197,17 +210,9 @@ func (d *dev) prepare(context.Context) error {
 	return nil
 }
 
-// noSecretYet reports whether a secret may be made: there is none, and no
-// member has started with one that was lost.
-func (d *dev) noSecretYet() bool {
-	paths := []string{d.dir.secretPath()}
-	for _, m := range d.state.Members {
-		paths = append(paths, d.dir.dataPath(m.Name))
-	}
-	return !slices.ContainsFunc(paths, func(path string) bool {
-		_, err := os.Lstat(path)
-		return !errors.Is(err, fs.ErrNotExist)
-	})
+func missing(path string) bool {
+	_, err := os.Lstat(path)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // copyProgram copies the running program, which with `go run` vanishes when it
