@@ -29,6 +29,7 @@ func TestScripts(t *testing.T) {
 			"freeports": cmdFreePorts,
 			"reachable": cmdReachable,
 			"exitcode":  cmdExitCode,
+			"zone":      cmdZone,
 		},
 	})
 }

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/conclave-kv/conclave/daemon"
+)
+
+// flagValues gives every flag that reaches daemon.Config a value other than
+// its default.
+var flagValues = map[string]string{
+	"name": "m1", "data-dir": "/d", "wal-dir": "/w",
+	"listen-peer-urls": "https://10.0.0.1:2380", "listen-client-urls": "https://10.0.0.1:2379,https://127.0.0.1:2379",
+	"listen-metrics-urls": "http://10.0.0.1:2381", "heartbeat-interval": "50", "election-timeout": "500", "pre-vote": "false",
+	"snapshot-count": "7", "snapshot-catchup-entries": "8",
+	"discovery-srv": "example.com", "discovery-srv-name": "blue", "discovery-srv-server": "10.0.0.2:53", "discovery-timeout": "90s",
+	"initial-cluster": "m1=https://10.0.0.1:2380", "initial-cluster-state": "existing", "initial-cluster-token": "t",
+	"initial-advertise-peer-urls": "https://m1.example.com:2380", "advertise-client-urls": "https://m1.example.com:2379",
+	"strict-reconfig-check": "false", "cluster-secret-file": "/s",
+	"cert-file": "1", "key-file": "2", "client-cert-file": "3", "client-key-file": "4", "client-cert-auth": "true",
+	"trusted-ca-file": "5", "client-crl-file": "6", "client-cert-allowed-hostname": "a,b",
+	"cipher-suites": "c", "tls-min-version": "TLS1.3", "tls-max-version": "TLS1.3",
+	"peer-cert-file": "7", "peer-key-file": "8", "peer-client-cert-file": "9", "peer-client-key-file": "10",
+	"peer-client-cert-auth": "true", "peer-trusted-ca-file": "11", "peer-crl-file": "12", "peer-cert-allowed-cn": "e",
+	"peer-cert-allowed-hostname": "f,g", "peer-skip-client-san-verification": "true",
+	"quota-backend-bytes": "-1", "max-request-bytes": "9", "max-txn-ops": "10", "max-concurrent-streams": "11",
+	"grpc-keepalive-min-time": "1s", "grpc-keepalive-interval": "2s", "grpc-keepalive-timeout": "3s",
+	"log-level": "debug", "log-format": "console", "log-outputs": "stdout,/l", "enable-pprof": "true",
+}
+
+// wantConfig is what flagValues describe. A field left at its default fails
+// the test below.
+var wantConfig = daemon.Config{
+	Name: "m1", DataDir: "/d", WalDir: "/w",
+	ListenPeerURLs:      daemon.MustParseURLs("https://10.0.0.1:2380"),
+	ListenClientURLs:    daemon.MustParseURLs("https://10.0.0.1:2379,https://127.0.0.1:2379"),
+	ListenMetricsURLs:   daemon.MustParseURLs("http://10.0.0.1:2381"),
+	AdvertisePeerURLs:   daemon.MustParseURLs("https://m1.example.com:2380"),
+	AdvertiseClientURLs: daemon.MustParseURLs("https://m1.example.com:2379"),
+	InitialCluster:      "m1=https://10.0.0.1:2380", InitialClusterState: "existing", InitialClusterToken: "t",
+	DiscoverySRV: "example.com", DiscoverySRVName: "blue", DiscoverySRVServer: "10.0.0.2:53", DiscoveryTimeout: 90 * time.Second,
+	ClusterSecretFile: "/s",
+	ClientTLS: daemon.TLSFiles{CertFile: "1", KeyFile: "2", ClientCertFile: "3", ClientKeyFile: "4", ClientCertAuth: true,
+		TrustedCAFile: "5", CRLFile: "6", AllowedHostnames: []string{"a", "b"}},
+	PeerTLS: daemon.TLSFiles{CertFile: "7", KeyFile: "8", ClientCertFile: "9", ClientKeyFile: "10", ClientCertAuth: true,
+		TrustedCAFile: "11", CRLFile: "12", AllowedCNs: []string{"e"}, AllowedHostnames: []string{"f", "g"}, SkipClientSANVerify: true},
+	CipherSuites: []string{"c"}, TLSMinVersion: "TLS1.3", TLSMaxVersion: "TLS1.3",
+	HeartbeatInterval: 50 * time.Millisecond, ElectionTimeout: 500 * time.Millisecond,
+	SnapshotCount: 7, SnapshotCatchUpEntries: 8,
+	MaxRequestBytes: 9, MaxTxnOps: 10, MaxConcurrentStreams: 11, QuotaBackendBytes: -1,
+	KeepAliveMinTime: time.Second, KeepAliveInterval: 2 * time.Second, KeepAliveTimeout: 3 * time.Second,
+	EnablePprof: true, LogLevel: "debug", LogFormat: "console", LogOutputs: []string{"stdout", "/l"},
+}
+
+// Flags, environment and file are three ways to say the same; each must reach
+// every field, and no two flags the same one.
+func TestServerSettings_threeWays(t *testing.T) {
+	var flags []givenFlag
+	var environ []string
+	var file strings.Builder
+	for _, f := range serverFlags() {
+		if f.set == nil {
+			continue
+		}
+		value, ok := flagValues[f.name]
+		if !ok {
+			t.Fatalf("--%s has no value here", f.name)
+		}
+		flags = append(flags, givenFlag{name: f.name, value: value})
+		environ = append(environ, variable(serverPrefixes[len(environ)%2], f.name)+"="+value)
+		file.WriteString(f.name + ": '" + value + "'\n")
+	}
+	path := filepath.Join(t.TempDir(), "conclave.yaml")
+	if err := os.WriteFile(path, []byte(file.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for way, input := range map[string]struct {
+		flags   []givenFlag
+		environ []string
+	}{
+		"flags":       {flags: flags},
+		"environment": {environ: environ},
+		"file":        {flags: []givenFlag{{name: "config-file", value: path}}},
+	} {
+		s, err := newServerSettings(input.flags, input.environ)
+		if err != nil {
+			t.Errorf("%s: %v", way, err)
+		} else if !reflect.DeepEqual(s.cfg, wantConfig) {
+			t.Errorf("%s: got\n%+v, want\n%+v", way, s.cfg, wantConfig)
+		}
+	}
+}
+
+func TestServerSettings_warnings(t *testing.T) {
+	s, err := newServerSettings(nil, []string{
+		"ETCD_INITAL_CLUSTER=x", "CONCLAVE_ENDPOINTS=y", "ETCD_UNSUPPORTED_ARCH=arm", "ETCD_SNAPSHOT=1", "PATH=/bin",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "unrecognized environment variable ETCD_INITAL_CLUSTER; did you mean ETCD_INITIAL_CLUSTER?"
+	if len(s.warnings) != 1 || s.warnings[0] != want {
+		t.Errorf("got %q, want only %q", s.warnings, want)
+	}
+}
+
+func TestServerSettings_unknownKeys(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "etcd.yaml")
+	text := "proxy: 'off'\nnme: m1\nclient-transport-security:\n  cert-fil: x\npeer-transport-security:\nmax-wals: 5\nauto-compaction-mode: periodic\ncors:\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := newServerSettings([]givenFlag{{name: "config-file", value: path}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := strings.Join(s.warnings, "\n")
+	for _, want := range []string{"ignoring unknown key proxy", "nme; did you mean name?", "cert-fil in client-transport-security; did you mean cert-file?"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("no warning says %q: %s", want, said)
+		}
+	}
+	if !reflect.DeepEqual(s.cfg, daemon.NewConfig()) {
+		t.Errorf("unknown keys changed the settings: %+v", s.cfg)
+	}
+}
+
+// Spelling out etcd's defaults asks for nothing and is accepted.
+func TestRefusedFlags_defaultsAccepted(t *testing.T) {
+	for _, r := range refusedFlags {
+		flag, _ := serverFlagNamed(r.name)
+		for _, value := range append(r.accept, "") {
+			s := &serverSettings{given: map[string]bool{}}
+			if err := s.set(flag, value); err != nil {
+				t.Errorf("--%s=%s: %v", r.name, value, err)
+			}
+		}
+		s := &serverSettings{given: map[string]bool{}}
+		if err := s.set(flag, "something-else"); err == nil {
+			t.Errorf("--%s takes any value", r.name)
+		} else if !strings.Contains(err.Error(), "something-else") && r.name != "feature-gates" {
+			t.Errorf("--%s: the refusal does not show the value: %v", r.name, err)
+		}
+	}
+}
