@@ -108,7 +108,7 @@ func BenchmarkView_countAll(b *testing.B) {
 func BenchmarkStore_memory(b *testing.B) {
 	f := filled(b, benchKeys)
 	for b.Loop() {
-		f.s = nil
+		f.s, f.queue = nil, nil
 		before := heap()
 		f.open()
 		b.ReportMetric(float64(heap()-before)/benchKeys, "heap-B/key")

@@ -51,6 +51,9 @@ func (c *checker) node(n *node, lo, hi []byte) error {
 			return fmt.Errorf("%w: key %q is out of order in the index", ErrCorrupt, k)
 		}
 		prev = k
+		if n.find(k, tagOf(k)) != i {
+			return fmt.Errorf("%w: key %q is not found in its index node", ErrCorrupt, k)
+		}
 		live += alive(e)
 		if err := c.entry(e); err != nil {
 			return err

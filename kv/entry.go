@@ -22,7 +22,17 @@ type history struct {
 	revs []oldRev // len is the capacity
 }
 
-const firstHistory = 2 // slots of a first history
+// A firstHistory is a small history and its array in one piece of memory.
+type firstHistory struct {
+	history
+	buf [2]oldRev
+}
+
+func newHistory() *history {
+	h := &firstHistory{}
+	h.revs = h.buf[:]
+	return &h.history
+}
 
 func (e *entry) key() []byte { return encodedKey(e.enc) }
 func (e *entry) dead() bool  { return e.bits&bitTomb != 0 }
@@ -70,12 +80,12 @@ func (e *entry) succeed(prev *entry) {
 		return
 	}
 	h, n := prev.hist, int(prev.nhist)
-	if h == nil || n == len(h.revs) {
-		grown := &history{revs: make([]oldRev, max(firstHistory, 2*n))}
-		if h != nil {
-			copy(grown.revs, h.revs)
-		}
-		h = grown
+	switch {
+	case h == nil:
+		h = newHistory()
+	case n == len(h.revs):
+		h = &history{revs: make([]oldRev, 2*n)}
+		copy(h.revs, prev.hist.revs)
 	}
 	h.revs[n] = packRev(prev.rev())
 	e.hist, e.nhist = h, uint32(n+1)

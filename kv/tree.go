@@ -21,6 +21,7 @@ type node struct {
 	edit    uint64
 	live    int      // entries beneath that are not deletions
 	entries []*entry // leaf
+	tags    []byte   // leaf: tagOf each entry's key, to find it without looking at others
 	kids    []*node  // inner node; nil in a leaf
 	// keys separates kids: all of kids[i]'s keys are < keys[i] and all of
 	// kids[i+1]'s are >= keys[i].
@@ -30,7 +31,8 @@ type node struct {
 // leafNode and innerNode allocate a node together with its arrays.
 type leafNode struct {
 	node
-	buf [leafMax]*entry
+	buf    [leafMax]*entry
+	tagBuf [leafMax]byte
 }
 
 type innerNode struct {
@@ -41,7 +43,7 @@ type innerNode struct {
 
 func newLeaf(edit uint64) *node {
 	l := &leafNode{}
-	l.edit, l.entries = edit, l.buf[:0]
+	l.edit, l.entries, l.tags = edit, l.buf[:0], l.tagBuf[:0]
 	return &l.node
 }
 
@@ -81,6 +83,31 @@ func (n *node) kidFor(key []byte) int {
 	return lo
 }
 
+// tagOf mixes the end of a key, where the keys of one leaf differ most, to one
+// byte.
+func tagOf(key []byte) byte {
+	h := uint32(len(key))
+	for _, c := range key[max(0, len(key)-12):] {
+		h = (h ^ uint32(c)) * 16777619 // the prime of FNV-1a
+	}
+	return byte(h>>24 ^ h>>8)
+}
+
+// find returns the index of key's entry in a leaf, or -1. A lookup by order
+// would touch the memory of six entries, this one touches one.
+func (n *node) find(key []byte, tag byte) int {
+	for from := 0; ; {
+		i := bytes.IndexByte(n.tags[from:], tag)
+		if i < 0 {
+			return -1
+		}
+		if i += from; bytes.Equal(n.entries[i].key(), key) {
+			return i
+		}
+		from = i + 1
+	}
+}
+
 // slot returns the index of the first entry of a leaf whose key is >= key, and
 // whether it is key's.
 func (n *node) slot(key []byte) (int, bool) {
@@ -104,7 +131,7 @@ func (n *node) get(key []byte) *entry {
 	for !n.leaf() {
 		n = n.kids[n.kidFor(key)]
 	}
-	if i, ok := n.slot(key); ok {
+	if i := n.find(key, tagOf(key)); i >= 0 {
 		return n.entries[i]
 	}
 	return nil

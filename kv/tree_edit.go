@@ -18,6 +18,7 @@ func (t *tree) own(n *node) *node {
 		c := newLeaf(t.edit)
 		c.live = n.live
 		c.entries = append(c.entries, n.entries...)
+		c.tags = append(c.tags, n.tags...)
 		return c
 	}
 	c := newInner(t.edit)
@@ -54,15 +55,17 @@ func (t *tree) upsert(key []byte, next func(old *entry) *entry) {
 		n = kid
 	}
 	delta := 0
-	i, found := n.slot(key)
-	if found {
+	tag := tagOf(key)
+	if i := n.find(key, tag); i >= 0 {
 		old := n.entries[i]
 		e := next(old)
 		n.entries[i] = e
 		delta = alive(e) - alive(old)
 	} else {
+		i, _ := n.slot(key)
 		e := next(nil)
 		n.entries = insertAt(n.entries, i, e)
+		n.tags = insertAt(n.tags, i, tag)
 		delta = alive(e)
 	}
 	if delta == 0 {
@@ -98,7 +101,9 @@ func (t *tree) splitKid(n *node, i int, key []byte) {
 			sep = string(left.entries[at].key())
 		}
 		right.entries = append(right.entries, left.entries[at:]...)
+		right.tags = append(right.tags, left.tags[at:]...)
 		left.entries = truncate(left.entries, at)
+		left.tags = left.tags[:at]
 	} else {
 		right = newInner(t.edit)
 		at := innerMax / 2
@@ -125,12 +130,13 @@ func (t *tree) remove(key []byte) {
 
 func (t *tree) removeFrom(n *node, key []byte) (delta int) {
 	if n.leaf() {
-		i, found := n.slot(key)
-		if !found {
+		i := n.find(key, tagOf(key))
+		if i < 0 {
 			panic("kv: removed key is not in the index")
 		}
 		delta = -alive(n.entries[i])
 		n.entries = removeAt(n.entries, i)
+		n.tags = removeAt(n.tags, i)
 	} else {
 		i := n.kidFor(key)
 		kid := t.own(n.kids[i])
@@ -168,6 +174,7 @@ func (t *tree) shrinkKid(n *node, i int) {
 	left = t.own(left)
 	if left.leaf() {
 		left.entries = append(left.entries, right.entries...)
+		left.tags = append(left.tags, right.tags...)
 	} else {
 		left.keys = append(left.keys, n.keys[i])
 		left.keys = append(left.keys, right.keys...)
