@@ -20,12 +20,16 @@ import (
 type toyFSM struct {
 	mu   sync.Mutex
 	data []string
+	mesh *Mesh // told of each index applied, on leaders and followers; or nil
 }
 
 func (f *toyFSM) Apply(l *raft.Log) any {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.data = append(f.data, string(l.Data))
+	if f.mesh != nil {
+		f.mesh.PushCommit(l.Index)
+	}
 	return nil
 }
 
@@ -47,8 +51,21 @@ type toyMember struct {
 	logs *raft.InmemStore
 }
 
-// toyCluster starts members 1 to n of which each is a voter.
+// toyCluster starts members 1 to n of which each is a voter, and pushes
+// commits as a Node does.
 func toyCluster(t *testing.T, net *faultNet, n int, commitTimeout time.Duration) []*toyMember {
+	t.Helper()
+	members := quietCluster(t, net, n, commitTimeout)
+	for _, m := range members {
+		m.fsm.mu.Lock()
+		m.fsm.mesh = m.mesh
+		m.fsm.mu.Unlock()
+	}
+	return members
+}
+
+// quietCluster is a toyCluster that pushes no commits by itself.
+func quietCluster(t *testing.T, net *faultNet, n int, commitTimeout time.Duration) []*toyMember {
 	t.Helper()
 	var conf raft.Configuration
 	var ids []uint64
@@ -174,7 +191,7 @@ func leadershipTransfer(t *testing.T) {
 func TestTransport_commitIsPushed(t *testing.T) { synctest.Test(t, commitIsPushed) }
 
 func commitIsPushed(t *testing.T) {
-	members := toyCluster(t, newFaultNet(1), 3, 10*time.Second)
+	members := quietCluster(t, newFaultNet(1), 3, 10*time.Second)
 	defer stopAll(t, members)
 	lead := leaderOf(t, members)
 	level := func() bool {
@@ -198,6 +215,48 @@ func commitIsPushed(t *testing.T) {
 			t.Fatalf("entry %d: not pushed at once", i)
 		}
 	}
+}
+
+// A follower that only a deposed leader reaches holds entries of that leader's
+// term which were never agreed. When the deposed leader learns from its
+// successor that those indexes are agreed, it must not tell that follower.
+func TestTransport_deposedLeaderPushesNothing(t *testing.T) { synctest.Test(t, deposedLeader) }
+
+func deposedLeader(t *testing.T) {
+	net := newFaultNet(1)
+	members := toyCluster(t, net, 5, 50*time.Millisecond)
+	defer stopAll(t, members)
+	lead := leaderOf(t, members)
+	lead.apply(t, "before")
+	time.Sleep(time.Second)
+	rest := slices.DeleteFunc(slices.Clone(members), func(m *toyMember) bool { return m == lead })
+	left, rest := rest[0], rest[1:]
+	for _, m := range rest {
+		net.cut(lead.id, m.id)
+		net.cut(left.id, m.id)
+	}
+	for range 5 {
+		lead.raft.Apply([]byte("never agreed"), time.Second)
+	}
+	next := leaderOf(t, rest)
+	for range 3 {
+		next.apply(t, "agreed")
+	}
+	if left.raft.LastIndex() < next.raft.LastIndex() {
+		t.Fatal("the follower left behind holds nothing that could be agreed by mistake")
+	}
+	for _, m := range rest {
+		net.set(lead.id, m.id, linkFault{})
+		net.set(m.id, lead.id, linkFault{})
+	}
+	want := []string{"before", "agreed", "agreed", "agreed"}
+	eventually(t, "the deposed leader follows", func() bool { return slices.Equal(lead.fsm.all(), want) })
+	synctest.Wait()
+	if got := left.fsm.all(); !slices.Equal(got, want[:1]) {
+		t.Errorf("the follower left behind applied %q", got)
+	}
+	net.heal()
+	eventually(t, "it catches up", func() bool { return slices.Equal(left.fsm.all(), want) })
 }
 
 var schedules = flag.Int64("schedules", 12, "how many seeds TestTransport_faultSchedules tries")
@@ -230,9 +289,7 @@ func runSchedule(t *testing.T, seed int64) {
 				case <-time.After(10 * time.Millisecond):
 				}
 				data := fmt.Sprintf("%d/%d", m.id, i)
-				f := m.raft.Apply([]byte(data), 100*time.Millisecond)
-				if f.Error() == nil {
-					m.mesh.PushCommit(f.Index())
+				if m.raft.Apply([]byte(data), 100*time.Millisecond).Error() == nil {
 					mu.Lock()
 					acked[data] = true
 					mu.Unlock()
