@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -297,7 +298,7 @@ func TestDoor_connectionEndsWithItsCertificate(t *testing.T) {
 	f := start(t, "https", nil)
 	cfg := f.pki.client.Clone()
 	cfg.NextProtos, cfg.ServerName = []string{"h2"}, "localhost"
-	cfg.Certificates = []tls.Certificate{f.pki.issue(t, "short", time.Now().Add(2*time.Second))}
+	cfg.Certificates = []tls.Certificate{f.pki.issue(t, "short", time.Now().Add(3*time.Second))}
 	c, err := tls.Dial("tcp", f.addr(), cfg)
 	must(t, err)
 	defer func() { _ = c.Close() }()
@@ -305,7 +306,7 @@ func TestDoor_connectionEndsWithItsCertificate(t *testing.T) {
 	must(t, err)
 	must(t, c.SetReadDeadline(time.Now().Add(20*time.Second)))
 	_, err = io.Copy(io.Discard, c)
-	if ne, ok := err.(net.Error); ok && ne.Timeout() {
+	if ne := net.Error(nil); errors.As(err, &ne) && ne.Timeout() {
 		t.Error("the connection outlived the certificate")
 	}
 }
