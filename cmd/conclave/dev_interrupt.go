@@ -27,7 +27,10 @@ func catchInterrupts(parent context.Context) *devInterrupt {
 	hurry := make(chan struct{})
 	quit, done := make(chan struct{}), make(chan struct{})
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	go func() {
 		defer close(done)
 		var first time.Time

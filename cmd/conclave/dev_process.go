@@ -60,9 +60,9 @@ func (p *devProcess) signal(sig syscall.Signal) {
 // describeExit says in words how the process ended.
 func (p *devProcess) describeExit() string {
 	if p.err == nil {
-		return "ended by itself"
+		return "ended unexpectedly"
 	}
-	return "ended by itself: " + p.err.Error()
+	return "ended unexpectedly: " + p.err.Error()
 }
 
 // rotateLog keeps the log of the run before beside the new one.

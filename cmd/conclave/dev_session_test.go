@@ -269,7 +269,7 @@ func TestDev_session(t *testing.T) {
 		if err := syscall.Kill(members[follower[0]-'1'], syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		first.await(`^m` + follower + ` +ended by itself: signal: killed$`)
+		first.await(`^m` + follower + ` +ended unexpectedly: signal: killed$`)
 		first.await(`^ +its last words: .`)
 		pid, err := strconv.Atoi(first.await(`^m` + follower + ` +process (\d+)$`)[1])
 		if err != nil {
