@@ -50,7 +50,7 @@ $(TOOLS)/pb-$(PROTOC_GEN_GO)-$(PROTOC_GEN_GO_GRPC)/protoc-gen-go:
 	GOBIN=$(@D) $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go@$(PROTOC_GEN_GO)
 
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT)
-	$< run ./...
+	$< run --allow-parallel-runners ./...
 
 PLUGINS := $(TOOLS)/pb-$(PROTOC_GEN_GO)-$(PROTOC_GEN_GO_GRPC)
 PROTOS  := $(notdir $(wildcard internal/conclavepb/*.proto))

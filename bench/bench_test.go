@@ -123,7 +123,7 @@ func TestRun_emptySystemEndToEnd(t *testing.T) {
 	for _, mtls := range []string{"-mtls=false", "-mtls=true"} {
 		dir := t.TempDir()
 		err := dispatch(t.Context(), []string{
-			"run", "-systems=empty", mtls, "-dir=" + dir, "-rounds=1", "-warmup=10ms", "-duration=300ms", "-loads=put-1,get-1000", "-keys=100",
+			"run", "-systems=empty", mtls, "-dir=" + dir, "-rounds=1", "-warmup=100ms", "-duration=1s", "-loads=put-100,get-1", "-keys=100",
 		})
 		if err != nil {
 			t.Fatalf("%s: %v", mtls, err)
