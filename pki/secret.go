@@ -3,6 +3,7 @@ package pki
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
@@ -24,6 +25,7 @@ const (
 	pemSecret     = "CONCLAVE CLUSTER SECRET"
 	headerVersion = "Version"
 	headerDomain  = "Trust-Domain"
+	headerSum     = "Checksum"
 	secretVersion = "1"
 
 	maxSecretSize = 64 << 10 // bytes
@@ -102,7 +104,7 @@ func (s *Secret) encode() ([]byte, error) {
 	b.WriteString(secretComment)
 	block := &pem.Block{
 		Type:    pemSecret,
-		Headers: map[string]string{headerVersion: secretVersion, headerDomain: s.trustDomain},
+		Headers: map[string]string{headerVersion: secretVersion, headerDomain: s.trustDomain, headerSum: s.checksum()},
 		Bytes:   s.sealKey[:],
 	}
 	if err := pem.Encode(&b, block); err != nil {
@@ -111,6 +113,17 @@ func (s *Secret) encode() ([]byte, error) {
 	b.Write(EncodeCertificates(s.admission.cert))
 	b.Write(key)
 	return b.Bytes(), nil
+}
+
+// checksum is for damage in copying, which would otherwise show only when the
+// members do not find together. Eight bytes of a hash over a random key and
+// public data tell nothing of the key.
+func (s *Secret) checksum() string {
+	h := sha256.New()
+	h.Write([]byte(s.trustDomain)) // a hash does not fail
+	h.Write(s.sealKey[:])
+	h.Write(s.admission.cert.Raw)
+	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
 // LoadSecret reads the file of --cluster-secret-file. The file may be readable
@@ -197,5 +210,8 @@ func ParseSecret(text []byte) (*Secret, error) {
 		return nil, fmt.Errorf("its admission CA is unusable: %w", err)
 	}
 	s.admission = ca
+	if blocks[0].Headers[headerSum] != s.checksum() {
+		return nil, errors.New("damaged: its checksum does not fit")
+	}
 	return s, nil
 }

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -123,6 +125,7 @@ func TestParseSecret_malformed(t *testing.T) {
 		"cut":           {s[:len(s)-20], "damaged"},
 		"cut key":       {strings.Replace(s, cert, "", 1), "incomplete"},
 		"another CA":    {strings.Replace(s, cert, otherCert, 1), "does not belong"},
+		"another key":   {strings.Replace(s, seal(s), seal(string(other)), 1), "checksum"},
 		"not a CA":      {strings.Replace(s, cert, string(leaf), 1), "not that of a CA"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -133,6 +136,13 @@ func TestParseSecret_malformed(t *testing.T) {
 			wantError(t, err, ErrSecretFile, "--cluster-secret-file "+path)
 		})
 	}
+}
+
+// seal cuts the line of the seal key out of a secret file.
+func seal(s string) string {
+	_, s, _ = strings.Cut(s, "\n\n")
+	s, _, _ = strings.Cut(s, "\n")
+	return s
 }
 
 func TestSecret_neverPrinted(t *testing.T) {
@@ -173,6 +183,46 @@ func TestSeal_contextAndDamage(t *testing.T) {
 		if _, err := s.Unseal("one", a[:i]); !errors.Is(err, ErrUnseal) {
 			t.Fatalf("cut at %d: %v", i, err)
 		}
+	}
+}
+
+func TestParseSecret_mutated(t *testing.T) {
+	good, err := newSecret(t).encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	chance := rand.New(rand.NewPCG(1, 2))
+	refused := 0
+	for range 5000 {
+		text := bytes.Clone(good)
+		for range 1 + chance.IntN(3) {
+			i := chance.IntN(len(text))
+			switch chance.IntN(4) {
+			case 0:
+				text[i] = byte(chance.UintN(256))
+			case 1:
+				text = slices.Delete(text, i, min(len(text), i+chance.IntN(40)))
+			case 2:
+				text = slices.Insert(text, i, text[i:min(len(text), i+chance.IntN(40))]...)
+			case 3:
+				text = text[:max(i, 1)]
+			}
+		}
+		s, err := ParseSecret(text)
+		if err != nil {
+			refused++
+			if strings.Contains(err.Error(), "\n") || len(err.Error()) > 300 {
+				t.Fatalf("error is not one short line: %q", err)
+			}
+			continue
+		}
+		if again, err := s.encode(); err != nil || !bytes.Equal(again, good) {
+			t.Fatal("another secret was read from a damaged file")
+		}
+	}
+	// Changes in the comment are allowed.
+	if refused < 3000 {
+		t.Fatalf("only %d of 5000 damaged files were refused", refused)
 	}
 }
 
