@@ -23,6 +23,9 @@ const (
 // the directory must be known before anything is looked up.
 const defaultName = "default"
 
+// defaultQuota is what a quota of 0 means, in bytes.
+const defaultQuota = 2 << 30
+
 // Config is what one process needs to run. Start from NewConfig, whose numbers
 // are etcd's defaults. Names, directories and URL lists that were not given
 // are left empty; Validate checks the values as given, WithDefaults then fills
@@ -62,23 +65,19 @@ type Config struct {
 	// TLSMinVersion and TLSMaxVersion are "", "TLS1.2" or "TLS1.3".
 	TLSMinVersion, TLSMaxVersion string
 
-	// HeartbeatInterval and ElectionTimeout time the consensus; the second is
-	// at least five times the first and at most 50 s.
+	// ElectionTimeout times the consensus: how long a member waits for a leader
+	// before it looks for another; at most 50 s. HeartbeatInterval is the
+	// longest pause between a leader's heartbeats, at most a fifth of it.
 	HeartbeatInterval, ElectionTimeout time.Duration
 	// PreVote has a member ask whether it could win before it disturbs a term.
 	PreVote bool
-	// StrictReconfigCheck refuses membership changes that would lose quorum.
-	StrictReconfigCheck bool
-	// SnapshotCount is the number of log entries between snapshots; 0 is the
-	// default. SnapshotCatchUpEntries is how many are kept for slow followers.
-	SnapshotCount, SnapshotCatchUpEntries uint64
 
 	// MaxRequestBytes bounds one client request, MaxTxnOps the operations of
 	// one transaction, MaxConcurrentStreams the streams of one connection.
 	MaxRequestBytes, MaxTxnOps uint
 	MaxConcurrentStreams       uint32
-	// QuotaBackendBytes bounds the state file; 0 is the default of 2 GiB,
-	// below 0 is no limit.
+	// QuotaBackendBytes is the size the state file is meant to stay below, at
+	// most 1 TiB; 0 is the default of 2 GiB, below 0 is no limit.
 	QuotaBackendBytes int64
 
 	// KeepAliveMinTime is the shortest interval at which a client may ping;
@@ -106,25 +105,22 @@ type Config struct {
 // which etcd has not.
 func NewConfig() Config {
 	return Config{
-		InitialClusterState:    ClusterStateNew,
-		InitialClusterToken:    "etcd-cluster",
-		DiscoveryTimeout:       5 * time.Minute,
-		TLSMinVersion:          "TLS1.2",
-		HeartbeatInterval:      100 * time.Millisecond,
-		ElectionTimeout:        time.Second,
-		PreVote:                true,
-		StrictReconfigCheck:    true,
-		SnapshotCount:          10000,
-		SnapshotCatchUpEntries: 5000,
-		MaxRequestBytes:        1536 * 1024,
-		MaxTxnOps:              128,
-		MaxConcurrentStreams:   math.MaxUint32,
-		KeepAliveMinTime:       5 * time.Second,
-		KeepAliveInterval:      2 * time.Hour,
-		KeepAliveTimeout:       20 * time.Second,
-		LogLevel:               "info",
-		LogFormat:              "json",
-		LogOutputs:             []string{"default"},
+		InitialClusterState:  ClusterStateNew,
+		InitialClusterToken:  "etcd-cluster",
+		DiscoveryTimeout:     5 * time.Minute,
+		TLSMinVersion:        "TLS1.2",
+		HeartbeatInterval:    100 * time.Millisecond,
+		ElectionTimeout:      time.Second,
+		PreVote:              true,
+		MaxRequestBytes:      1536 * 1024,
+		MaxTxnOps:            128,
+		MaxConcurrentStreams: math.MaxUint32,
+		KeepAliveMinTime:     5 * time.Second,
+		KeepAliveInterval:    2 * time.Hour,
+		KeepAliveTimeout:     20 * time.Second,
+		LogLevel:             "info",
+		LogFormat:            "json",
+		LogOutputs:           []string{"default"},
 	}
 }
 
@@ -141,11 +137,8 @@ func (c Config) WithDefaults() Config {
 	if c.DataDir == "" {
 		c.DataDir = orDefault(c.Name, defaultName) + ".conclave"
 	}
-	if c.SnapshotCount == 0 {
-		c.SnapshotCount = NewConfig().SnapshotCount
-	}
 	if c.QuotaBackendBytes == 0 {
-		c.QuotaBackendBytes = 2 << 30
+		c.QuotaBackendBytes = defaultQuota
 	}
 	if c.DiscoverySRV != "" {
 		return c

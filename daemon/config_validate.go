@@ -19,11 +19,12 @@ var (
 	ErrAdvertiseClientURLs = errors.New("--advertise-client-urls is required when --listen-client-urls is set explicitly")
 )
 
-// maxElectionTimeout and maxNameBytes bound what an operator may ask for. The
-// first is etcd's.
+// Bounds of what an operator may ask for. The first is etcd's; the last is
+// because the state file's address space, twice the quota, is reserved at once.
 const (
 	maxElectionTimeout = 50 * time.Second
 	maxNameBytes       = 255
+	maxQuota           = 1 << 40
 )
 
 // Validate checks the values as given, before WithDefaults. It opens the files
@@ -170,6 +171,8 @@ func (c Config) validateLimits() error {
 		return errors.New("--max-request-bytes 0 would refuse every request; etcd's default is 1572864")
 	case c.MaxRequestBytes > 1<<30:
 		return fmt.Errorf("--max-request-bytes %d is more than one log entry can hold; use at most %d", c.MaxRequestBytes, 1<<30)
+	case c.QuotaBackendBytes > maxQuota:
+		return fmt.Errorf("--quota-backend-bytes %d is above the maximum of %d (1 TiB); etcd suggests at most 8 GiB", c.QuotaBackendBytes, int64(maxQuota))
 	case c.MaxTxnOps == 0:
 		return errors.New("--max-txn-ops 0 would refuse every transaction; etcd's default is 128")
 	case c.MaxConcurrentStreams == 0:
@@ -247,6 +250,13 @@ func (c Config) Warnings() []string {
 		if u, ok := l.urls.withScheme("http"); ok && l.tls {
 			out = append(out, fmt.Sprintf("%s %s is plain text: the certificates given are ignored there", l.flag, u.String()))
 		}
+	}
+	if c.HeartbeatInterval < c.ElectionTimeout/10 {
+		out = append(out, fmt.Sprintf("heartbeats follow --election-timeout %s: they are sent every %s to %s, not every --heartbeat-interval %s",
+			c.ElectionTimeout, c.ElectionTimeout/20, c.ElectionTimeout/10, c.HeartbeatInterval))
+	}
+	if c.QuotaBackendBytes != 0 && c.QuotaBackendBytes != defaultQuota {
+		out = append(out, fmt.Sprintf("--quota-backend-bytes %d is reported to clients, but this version does not refuse writes beyond it", c.QuotaBackendBytes))
 	}
 	if c.QuotaBackendBytes > 8<<30 {
 		out = append(out, fmt.Sprintf("--quota-backend-bytes %d is above the suggested maximum of 8 GiB", c.QuotaBackendBytes))

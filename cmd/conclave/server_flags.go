@@ -38,11 +38,9 @@ func memberFlags() []serverFlag {
 		urlsFlag("listen-peer-urls", "URLs to listen on for members (default: http://localhost:2380)", func(c *daemon.Config) *daemon.URLs { return &c.ListenPeerURLs }),
 		urlsFlag("listen-client-urls", "URLs to listen on for clients (default: http://localhost:2379)", func(c *daemon.Config) *daemon.URLs { return &c.ListenClientURLs }),
 		urlsFlag("listen-metrics-urls", "further URLs for /metrics and /health", func(c *daemon.Config) *daemon.URLs { return &c.ListenMetricsURLs }),
-		milliFlag("heartbeat-interval", "milliseconds between heartbeats (default: 100)", func(c *daemon.Config) *time.Duration { return &c.HeartbeatInterval }),
+		milliFlag("heartbeat-interval", "longest pause between heartbeats in milliseconds (default: 100)", func(c *daemon.Config) *time.Duration { return &c.HeartbeatInterval }),
 		milliFlag("election-timeout", "milliseconds without a leader before an election (default: 1000)", func(c *daemon.Config) *time.Duration { return &c.ElectionTimeout }),
 		boolFlag("pre-vote", "ask before disturbing a term (default: true)", func(c *daemon.Config) *bool { return &c.PreVote }),
-		numberFlag("snapshot-count", "log entries between snapshots (default: 10000)", func(c *daemon.Config) *uint64 { return &c.SnapshotCount }),
-		numberFlag("snapshot-catchup-entries", "log entries kept for slow members (default: 5000)", func(c *daemon.Config) *uint64 { return &c.SnapshotCatchUpEntries }),
 		{name: "config-file", usage: "YAML file with these settings; flags and environment are then ignored"},
 		{name: "version", boolean: true, usage: "print the version and exit"},
 	}
@@ -59,7 +57,6 @@ func clusteringFlags() []serverFlag {
 		textFlag("initial-cluster-token", "tells clusters apart (default: etcd-cluster)", func(c *daemon.Config) *string { return &c.InitialClusterToken }),
 		urlsFlag("initial-advertise-peer-urls", "URLs other members reach this one by", func(c *daemon.Config) *daemon.URLs { return &c.AdvertisePeerURLs }),
 		urlsFlag("advertise-client-urls", "URLs clients reach this member by", func(c *daemon.Config) *daemon.URLs { return &c.AdvertiseClientURLs }),
-		boolFlag("strict-reconfig-check", "refuse changes that would lose quorum (default: true)", func(c *daemon.Config) *bool { return &c.StrictReconfigCheck }),
 	}
 }
 

@@ -49,6 +49,7 @@ var ignoredFlags = []string{
 const (
 	insteadDiscovery = "find the peers with --discovery-srv or --initial-cluster"
 	insteadOwnCA     = "conclave issues its certificates itself; give every member the same --cluster-secret-file"
+	insteadSnapshots = "the log is kept whole in this version; remove it"
 	insteadFsync     = "conclave never acknowledges what is not on disk"
 )
 
@@ -57,6 +58,9 @@ const (
 var refusedFlags = slices.Concat([]refusedFlag{
 	{name: "initial-election-tick-advance", boolean: true, accept: []string{"true"}},
 	{name: "listen-client-http-urls", instead: "gRPC and HTTP share --listen-client-urls"},
+	{name: "snapshot-count", accept: []string{"0", "10000"}, instead: insteadSnapshots},
+	{name: "snapshot-catchup-entries", accept: []string{"5000"}, instead: insteadSnapshots},
+	{name: "strict-reconfig-check", boolean: true, accept: []string{"true"}},
 	{name: "max-snapshots", accept: []string{"5"}},
 	{name: "max-wals", accept: []string{"5"}},
 	{name: "backend-bbolt-freelist-type", accept: []string{"map"}},
