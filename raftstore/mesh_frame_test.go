@@ -45,7 +45,7 @@ func TestFrame_refused(t *testing.T) {
 	}
 	for cut := range raw {
 		_, err := readFrame(bufio.NewReader(bytes.NewReader(raw[:cut])))
-		if cut > 0 && !errors.Is(err, io.ErrUnexpectedEOF) || cut == 0 && err != io.EOF {
+		if cut > 0 && !errors.Is(err, io.ErrUnexpectedEOF) || cut == 0 && !errors.Is(err, io.EOF) {
 			t.Errorf("cut at %d: %v", cut, err)
 		}
 	}
