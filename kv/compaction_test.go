@@ -52,6 +52,44 @@ func TestBatch_compactKeepsDeletionAtItsRevision(t *testing.T) {
 	}
 }
 
+// The same, when nothing came after the deletion: the key itself stays.
+func TestBatch_compactKeepsNewestDeletion(t *testing.T) {
+	f := newFixture(t, Options{})
+	f.put("k", "1")
+	f.del("k", "") // 3
+	f.compact(3)
+	f.settle()
+	if !hasRecord(t, f.db, revision{3, 0, true}) || hasRecord(t, f.db, revision{2, 0, false}) {
+		t.Error("the file does not hold just the deletion")
+	}
+	f.open()
+	f.put("other", "1")
+	f.compact(4)
+	f.settle()
+	if hasRecord(t, f.db, revision{3, 0, true}) || f.s.View().root.get([]byte("k")) != nil {
+		t.Error("the deletion outlives the next compaction")
+	}
+}
+
+// etcd before 3.5.16 deletes the newest record, too, if it is a deletion.
+func TestOpen_newestRecordCompacted(t *testing.T) {
+	f := newFixture(t, Options{})
+	f.put("k", "1")
+	f.del("k", "") // 3
+	f.compact(3)
+	f.settle()
+	err := f.db.Update(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketKey).Delete(appendRevKey(nil, revision{3, 0, true}))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.open()
+	if v := f.s.View(); v.Rev() != 3 || v.CompactRev() != 3 || f.s.Pruning() {
+		t.Errorf("revision %d, compacted %d", v.Rev(), v.CompactRev())
+	}
+}
+
 // etcd issue 17780: the newest record is a deletion, which the compaction
 // takes; the revision must not go back, whenever the crash comes.
 func TestOpen_revisionAfterCrashInCompaction(t *testing.T) {

@@ -99,6 +99,28 @@ func checkWhole(t *testing.T, v *View, rnd *rand.Rand, keys int) {
 	}
 }
 
+func TestStore_useDBreadsTheOtherFile(t *testing.T) {
+	f := newFixture(t, Options{MaxInline: -1})
+	v := f.put("k", "1")
+	f.flushAll()
+	path := t.TempDir() + "/copy"
+	if err := f.db.View(func(tx *bbolt.Tx) error { return tx.CopyFile(path, 0o600) }); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.s.UseDB(db)
+	if err := f.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f.db = db
+	if got, err := get(t, v, "k", 0); err != nil || got != "1" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 func TestStore_oneBatchAtATime(t *testing.T) {
 	f := newFixture(t, Options{})
 	b := f.s.NewBatch()

@@ -2,7 +2,9 @@ package kv
 
 import "errors"
 
-// The errors of requests. None leaves a partial write behind.
+// The errors of requests. None of the first four leaves a partial write
+// behind, and each is the same on every member: they are answers. Any other
+// error means that this member cannot tell the state, and has to stop.
 var (
 	// ErrCompacted: the revision asked for is older than the newest
 	// compaction, or a compaction asked for is not newer than it.
@@ -18,3 +20,11 @@ var (
 	// cannot be read. The process has to stop.
 	ErrCorrupt = errors.New("key-value state is corrupt")
 )
+
+// IsAnswer reports whether err, of a request to a batch or a view, is an answer
+// to be given to the client. After another error of a batch its state is
+// undefined.
+func IsAnswer(err error) bool {
+	return errors.Is(err, ErrCompacted) || errors.Is(err, ErrFutureRevision) ||
+		errors.Is(err, ErrKeyNotFound) || errors.Is(err, ErrLeaseNotFound)
+}

@@ -28,7 +28,7 @@ func newFixture(t testing.TB, opts Options) *fixture {
 	t.Cleanup(func() {
 		f.flush(len(f.queue))
 		f.check()
-		if err := db.Close(); err != nil {
+		if err := f.db.Close(); err != nil {
 			t.Error(err)
 		}
 	})

@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"errors"
 	"fmt"
 
 	"go.etcd.io/bbolt"
@@ -141,6 +142,9 @@ func (s *state) loadChunk(which []int, hits []hit, kvs []mvccpb.KeyValue, at int
 		}
 		return nil
 	})
+	if err != nil && !errors.Is(err, ErrCompacted) {
+		return 0, fmt.Errorf("read from the state file: %w", err)
+	}
 	return n, err
 }
 

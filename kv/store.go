@@ -76,10 +76,6 @@ func (s *Store) Pruning() bool { return s.prune.active }
 // state file, which is what a physical compaction waits for; -1 if none.
 func (s *Store) CompactedOnDisk() int64 { return s.compacted.Load() }
 
-// InlineBytes returns how much of Options.InlineBudget is taken. Called by the
-// writer.
-func (s *Store) InlineBytes() int64 { return s.inline }
-
 func (s *Store) nextEdit() uint64 {
 	s.edit++
 	return s.edit

@@ -53,7 +53,7 @@ func TestBatch_txnErrorLeavesNoTrace(t *testing.T) {
 				t.Fatal(err)
 			}
 			v := f.batch(func(b *Batch) {
-				if _, err := b.Txn(&pb.TxnRequest{Success: c.ops}, Full); !errors.Is(err, c.want) {
+				if _, err := b.Txn(&pb.TxnRequest{Success: c.ops}, Full); !errors.Is(err, c.want) || !IsAnswer(err) {
 					t.Errorf("%v, want %v", err, c.want)
 				}
 				if b.ch.Len() != 0 || b.ch.Bytes() != 0 {
