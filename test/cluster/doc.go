@@ -1,0 +1,14 @@
+// Package cluster holds tests of whole clusters: processes of the built
+// binary, with the programs of other projects around them. The tests carry the
+// build tag interop and are run by `make interop`; the package itself is
+// empty.
+//
+// They need Debian's bind9, knot, openssl, curl and iproute2, and real etcd,
+// etcdctl and etcdutl (`make interop-programs`). Tests with Root in their name
+// make network namespaces and need root. Every process, namespace and file
+// made is gone when the test that made it ends. CONCLAVE_BINARY names a binary
+// to test instead of a new build.
+//
+// The package must know the product by its command line only. It owns no
+// goroutine: those of its tests end with the test.
+package cluster
