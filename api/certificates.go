@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -9,6 +10,14 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/conclave-kv/conclave/internal/conclavepb"
+)
+
+// What the issuer given as Options.Certificates may wrap its errors in.
+var (
+	// ErrCertificateRequest: the request can never be granted as it stands.
+	ErrCertificateRequest = errors.New("certificate request refused")
+	// ErrCertificateUnavailable: this member cannot issue at present.
+	ErrCertificateUnavailable = errors.New("certificates are not available here")
 )
 
 // certificates is the certificate service as clients reach it: over TLS only,
@@ -24,10 +33,16 @@ func (c *certificates) Issue(ctx context.Context, r *conclavepb.IssueRequest) (*
 		return nil, err
 	}
 	resp, err := c.issuer.Issue(ctx, r)
-	if err != nil {
+	switch {
+	case err == nil:
+		return resp, nil
+	case errors.Is(err, ErrCertificateRequest):
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	case errors.Is(err, ErrCertificateUnavailable):
+		return nil, status.Error(codes.Unavailable, err.Error())
+	default:
 		return nil, toGRPC(err)
 	}
-	return resp, nil
 }
 
 // requireTLS refuses a call that came over plaintext or without a certificate

@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"slices"
 	"time"
 
+	"github.com/conclave-kv/conclave/api"
 	"github.com/conclave-kv/conclave/bootstrap"
 	"github.com/conclave-kv/conclave/internal/conclavepb"
 	"github.com/conclave-kv/conclave/pki"
@@ -204,7 +206,22 @@ func (s security) certificates() conclavepb.PKIServer {
 	if s.renewer == nil {
 		return nil
 	}
-	return s.renewer.Issuer()
+	return issuer{PKIServer: s.renewer.Issuer()}
+}
+
+// issuer sorts the errors of the certificate service for the client port.
+type issuer struct{ conclavepb.PKIServer }
+
+// Issue has a certificate signed.
+func (i issuer) Issue(ctx context.Context, r *conclavepb.IssueRequest) (*conclavepb.IssueResponse, error) {
+	resp, err := i.PKIServer.Issue(ctx, r)
+	switch {
+	case errors.Is(err, pki.ErrRequest), errors.Is(err, pki.ErrPeerProfile), errors.Is(err, ledger.ErrRejected):
+		return nil, fmt.Errorf("%w: %w", api.ErrCertificateRequest, err)
+	case errors.Is(err, pki.ErrNoIssuer):
+		return nil, fmt.Errorf("%w: %w", api.ErrCertificateUnavailable, err)
+	}
+	return resp, err
 }
 
 // now is the clock of certificates.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/conclave-kv/conclave/api"
 	"github.com/conclave-kv/conclave/internal/version"
+	"github.com/conclave-kv/conclave/pki"
 	"github.com/conclave-kv/conclave/raftstore"
 )
 
@@ -104,7 +105,7 @@ func (d *Daemon) strangers() error {
 	peers := d.mesh.Peers()
 	var texts []string
 	for _, p := range peers {
-		if errors.Is(p.LastError, raftstore.ErrOtherCluster) {
+		if errors.Is(p.LastError, raftstore.ErrOtherCluster) || errors.Is(p.LastError, pki.ErrForeign) {
 			texts = append(texts, strings.Join(p.URLs, ",")+": "+p.LastError.Error())
 		}
 	}

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/conclave-kv/conclave/internal/conclavepb"
 	"github.com/conclave-kv/conclave/member"
+	"github.com/conclave-kv/conclave/pki"
 	"github.com/conclave-kv/conclave/raftstore"
 	"github.com/conclave-kv/conclave/raftstore/fsm"
 )
@@ -72,6 +74,7 @@ func (d *Daemon) agree(ctx context.Context) error {
 		Prepare:    func() error { return d.dir.save(d.id) },
 		Undo:       d.dir.discard,
 		ClaimsPath: d.dir.claimsPath(),
+		Hopeless:   func(err error) bool { return errors.Is(err, pki.ErrForeign) },
 		Log:        d.log,
 	}
 	for _, m := range d.id.Members {

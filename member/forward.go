@@ -33,10 +33,10 @@ func (m *Member) propose(ctx context.Context, lead raftstore.Leadership, batch u
 		switch {
 		case err == nil:
 			return nil
-		case errors.Is(err, raftstore.ErrUnreachable):
+		case errors.Is(err, raftstore.ErrUnreachable), errors.Is(err, raftstore.ErrBusy):
 			return fmt.Errorf("%w: %w", raftstore.ErrNotLeader, err)
 		case errors.As(err, &refused):
-			if refused.Code == codeNotLeader {
+			if refused.Code == codeNotLeader || refused.Code == raftstore.CodeNoHandler || refused.Code == raftstore.CodeBusy {
 				return raftstore.ErrNotLeader
 			}
 			return err

@@ -45,7 +45,10 @@ type Agreement struct {
 	Undo func()
 	// ClaimsPath is where the Claims are kept from then on.
 	ClaimsPath string
-	Log        zerolog.Logger
+	// Hopeless reports that an error of a connection says that the peer is of
+	// another cluster, which no waiting mends. May be nil.
+	Hopeless func(error) bool
+	Log      zerolog.Logger
 }
 
 // Agree returns when a majority of the planned members, self included, has the
@@ -127,7 +130,7 @@ func (a Agreement) look() (reached int, missing []string, err error) {
 		case p.Inbound || p.Outbound:
 			reached++
 			continue
-		case errors.Is(p.LastError, ErrOtherCluster):
+		case errors.Is(p.LastError, ErrOtherCluster), a.Hopeless != nil && a.Hopeless(p.LastError):
 			strangers = append(strangers, fmt.Sprintf("%s: %v", strings.Join(p.URLs, ","), p.LastError))
 		case errors.As(p.LastError, &refused) && refused.ByPeer:
 			return 0, nil, fmt.Errorf("%s: %w", strings.Join(p.URLs, ","), refused)

@@ -38,6 +38,7 @@
 // # Goroutines
 //
 // A Node owns raft's own goroutines, one that follows leadership, and one read
-// round at a time. A Mesh owns its accept loops, one dialler per peer, and one
-// reader per connection. Close of each ends and waits for all of them.
+// round at a time. A Mesh owns its accept loops, one dialler per peer, a reader
+// and a writer per connection, and the handlers of calls; its Transport two more
+// for each peer. Close of each ends and waits for all of them.
 package raftstore
