@@ -25,8 +25,8 @@ func (l *commandLine) takeFlag(args []string) (int, error) {
 	}
 	flag, ok := l.find(name)
 	if !ok && !strings.HasPrefix(spelled, "--") {
-		if found, err := l.takeShort(args[0]); found || err != nil {
-			return 1, err
+		if l.takeShort(args[0]) {
+			return 1, nil
 		}
 	}
 	switch {
@@ -45,14 +45,15 @@ func (l *commandLine) takeFlag(args []string) (int, error) {
 	return 2, nil
 }
 
-// takeShort reads -wjson: a one-letter flag with its value attached.
-func (l *commandLine) takeShort(arg string) (bool, error) {
+// takeShort reads -wjson: a one-letter flag with its value attached. It reports
+// whether arg is that.
+func (l *commandLine) takeShort(arg string) bool {
 	flag, ok := l.find(arg[1:2])
 	if !ok || flag.boolean || len(l.words) == 0 && isServerFlag(flag.name) {
-		return false, nil
+		return false
 	}
 	l.flags = append(l.flags, givenFlag{name: flag.name, value: strings.TrimPrefix(arg[2:], "=")})
-	return true, nil
+	return true
 }
 
 // usageCode is the exit code for a wrong flag: etcd's before a command word is

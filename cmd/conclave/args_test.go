@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/urfave/cli/v2"
 )
 
 func testApp(t *testing.T) (out *bytes.Buffer, arranged func(...string) (commandLine, error)) {
@@ -123,4 +125,34 @@ func TestDidYouMean_nearest(t *testing.T) {
 			t.Errorf("%s: got %q, want no hint", word, got)
 		}
 	}
+}
+
+// Whatever is typed, arranging ends in a line urfave/cli can read or in an
+// error, and loses no positional argument.
+func FuzzArrange(f *testing.F) {
+	for _, seed := range []string{"get\nfoo\n--prefix", "-w\n=", "--\n--", "-=x", "put\n-\n--lease", "---x", "endpoint\n--cluster\nhelp", "-é\nget"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		args := strings.Split(text, "\n")
+		out := new(bytes.Buffer)
+		line, err := arrange(newApp(stdio{in: strings.NewReader(""), out: out, err: out}), args)
+		if err != nil {
+			if err.Error() == "" {
+				t.Error("an error without words")
+			}
+			return
+		}
+		argv := line.argv()
+		end := slices.Index(argv, "--")
+		if !slices.Equal(argv[end+1:], line.rest) {
+			t.Errorf("%q: arguments %q became %q", args, line.rest, argv[end+1:])
+		}
+		for _, word := range argv[1:end] {
+			isWord := slices.ContainsFunc(line.words, func(c *cli.Command) bool { return c.Name == word })
+			if !isWord && !strings.HasPrefix(word, "--") {
+				t.Errorf("%q: %q stands before the arguments in %q", args, word, argv)
+			}
+		}
+	})
 }

@@ -13,9 +13,16 @@ var oldWords = map[string]string{
 	"health": "endpoint health", "members": "member list",
 }
 
+// maxNearWord bounds, in bytes, the words a near one is looked for: nothing
+// longer is a slip of the fingers, and the search is quadratic.
+const maxNearWord = 64
+
 // didYouMean returns a hint that names the candidate nearest to word, or "".
 // prefix stands before the candidate ("--" for flags).
 func didYouMean(word, prefix string, candidates []string) string {
+	if len(word) > maxNearWord {
+		return ""
+	}
 	best, distance := "", 1+max(1, len(word)/3)
 	for _, c := range slices.Sorted(slices.Values(candidates)) {
 		if d := editDistance(word, c); d < distance {

@@ -19,7 +19,7 @@ func parseRequest(c *cli.Context, line string) (clientv3.Op, error) {
 		return clientv3.Op{}, fmt.Errorf("invalid txn compare request: %s", line)
 	}
 	var found clientv3.Op
-	collect := func(_ *cli.Context, op clientv3.Op) error {
+	var collect opSink = func(_ *cli.Context, op clientv3.Op) error {
 		found = op
 		return nil
 	}
