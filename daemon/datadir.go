@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/conclave-kv/conclave/bootstrap"
@@ -81,7 +82,7 @@ func openDataDir(path, wal string) (*dataDir, error) {
 func (d *dataDir) close() error {
 	err := d.lock.Unlock()
 	if d.made {
-		os.Remove(d.path) // fails on a directory in use, as it should
+		_ = os.Remove(d.path) // fails on a directory in use, as it should
 	}
 	return err
 }
@@ -104,26 +105,39 @@ func (d *dataDir) load() (id identity, ok bool, err error) {
 	return id, true, nil
 }
 
-// checkUnused refuses a directory in which another program keeps a member.
+// checkUnused refuses a directory in which another program keeps a member. What
+// a start of conclave that was killed leaves is nothing, or an unfinished
+// identity.
 func (d *dataDir) checkUnused() error {
-	if _, err := os.Stat(filepath.Join(d.path, "member")); err == nil {
-		return fmt.Errorf("--data-dir %q holds a member directory without conclave's identity, perhaps etcd's; give another directory", d.path)
+	entries, err := os.ReadDir(filepath.Dir(d.identityPath()))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("--data-dir %q: %w", d.path, err)
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), "."+filepath.Base(d.identityPath())) {
+			return fmt.Errorf("--data-dir %q holds a member directory without conclave's identity, perhaps etcd's; give another directory", d.path)
+		}
 	}
 	return nil
 }
 
-// save makes the directory a member's.
+// save makes the directory a member's. The identity comes first: whatever else
+// is in there then has an owner.
 func (d *dataDir) save(id identity) error {
-	for _, dir := range []string{filepath.Dir(d.statePath()), d.wal} {
-		if err := durable.MkdirAll(dir, 0o700); err != nil {
-			return fmt.Errorf("--data-dir %q: %w", d.path, err)
-		}
-	}
 	raw, err := json.MarshalIndent(id, "", "  ")
 	if err != nil {
 		return err
 	}
-	if err := durable.WriteFile(d.identityPath(), append(raw, '\n'), 0o600); err != nil {
+	err = durable.MkdirAll(filepath.Dir(d.identityPath()), 0o700)
+	if err == nil {
+		err = durable.WriteFile(d.identityPath(), append(raw, '\n'), 0o600)
+	}
+	for _, dir := range []string{filepath.Dir(d.statePath()), d.wal} {
+		if err == nil {
+			err = durable.MkdirAll(dir, 0o700)
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("--data-dir %q: %w", d.path, err)
 	}
 	return nil
@@ -131,8 +145,8 @@ func (d *dataDir) save(id identity) error {
 
 // discard undoes save, for a start that was refused.
 func (d *dataDir) discard() {
-	os.RemoveAll(filepath.Dir(d.identityPath()))
-	os.Remove(d.wal) // made elsewhere with --wal-dir, and still empty
+	_ = os.RemoveAll(filepath.Dir(d.identityPath()))
+	_ = os.Remove(d.wal) // made elsewhere with --wal-dir, and still empty
 }
 
 // newInstance names a data directory.

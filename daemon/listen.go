@@ -22,7 +22,7 @@ func (d *Daemon) bind(context.Context) error {
 			return fmt.Errorf("--listen-peer-urls %s: %w", u.String(), err)
 		}
 		d.peers = append(d.peers, ln)
-		d.onClose(func() { ln.Close() }) // closed by the mesh before, if it got that far
+		d.onClose(func() { _ = ln.Close() }) // closed by the mesh before, if it got that far
 	}
 	clients, err := api.Listen(api.ListenConfig{
 		ClientURLs:  d.cfg.ListenClientURLs,
@@ -34,7 +34,7 @@ func (d *Daemon) bind(context.Context) error {
 	d.clients = clients
 	d.onClose(func() {
 		if d.server == nil {
-			clients.Close()
+			_ = clients.Close()
 		}
 	})
 	return nil

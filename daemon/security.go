@@ -95,7 +95,7 @@ func (d *Daemon) secureByCA() error {
 			return err
 		}
 	}
-	serverHosts := pki.HostsOf(append(slices.Clone(d.id.ClientURLs), d.cfg.ListenClientURLs.Strings()...)...)
+	serverHosts := pki.HostsOf(slices.Concat(d.id.ClientURLs, d.id.PeerURLs, d.cfg.ListenClientURLs.Strings())...)
 	if d.cfg.DiscoverySRV != "" {
 		serverHosts = append(serverHosts, d.cfg.DiscoverySRV)
 	}

@@ -70,11 +70,18 @@ func (m *Member) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, er
 	return resp, nil
 }
 
-// Compact forgets the history before a revision.
+// Compact forgets the history before a revision: at once for readers, and with
+// Physical it returns when the state file of this member has forgotten it too.
 func (m *Member) Compact(ctx context.Context, r *pb.CompactionRequest) (*pb.CompactionResponse, error) {
 	resp, err := write[*pb.CompactionResponse](ctx, m, fsm.KindCompact, r)
 	if err != nil {
 		return nil, err
+	}
+	if r.Physical {
+		err := m.committer.await(ctx, func() bool { return m.machine.CompactedOnDisk() >= r.Revision })
+		if err != nil {
+			return nil, err
+		}
 	}
 	m.fill(resp.Header)
 	return resp, nil

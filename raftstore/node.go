@@ -82,8 +82,7 @@ func Open(cfg Config) (*Node, error) {
 	}
 	n, err := open(cfg, logs)
 	if err != nil {
-		logs.Close()
-		return nil, err
+		return nil, errors.Join(err, logs.Close())
 	}
 	return n, nil
 }

@@ -90,35 +90,35 @@ func (m *Machine) applyKeys(index uint64, req request, wanted bool) Result {
 	if wanted {
 		answer = kv.Full
 	}
+	var resp any
+	var err error
 	switch req.kind {
 	case KindPut:
 		var r pb.PutRequest
 		m.decode(index, req.body, &r)
-		resp, err := m.batch.Put(&r, answer)
-		return result(resp, err)
+		resp, err = m.batch.Put(&r, answer)
 	case KindDeleteRange:
 		var r pb.DeleteRangeRequest
 		m.decode(index, req.body, &r)
-		resp, err := m.batch.DeleteRange(&r, answer)
-		return result(resp, err)
+		resp, err = m.batch.DeleteRange(&r, answer)
 	case KindTxn:
 		var r pb.TxnRequest
 		m.decode(index, req.body, &r)
-		resp, err := m.batch.Txn(&r, answer)
-		return result(resp, err)
+		resp, err = m.batch.Txn(&r, answer)
 	default:
 		var r pb.CompactionRequest
 		m.decode(index, req.body, &r)
-		resp, err := m.batch.Compact(&r, answer)
-		return result(resp, err)
+		resp, err = m.batch.Compact(&r, answer)
 	}
-}
-
-func result[T any](resp *T, err error) Result {
-	if err != nil {
+	switch {
+	case err == nil:
+		return Result{Response: resp}
+	case kv.IsAnswer(err):
 		return Result{Err: err}
+	default:
+		m.fatal(index, err) // the store could not read what it holds
+		return Result{}
 	}
-	return Result{Response: resp}
 }
 
 // decode reads a body that a member of this cluster encoded.

@@ -84,8 +84,7 @@ func Open(o Options) (*Machine, error) {
 	}
 	m := &Machine{db: db, sink: noSink{}, log: o.Log}
 	if err := m.load(); err != nil {
-		db.Close()
-		return nil, fmt.Errorf("state file %s: %w", o.Path, err)
+		return nil, errors.Join(fmt.Errorf("state file %s: %w", o.Path, err), db.Close())
 	}
 	return m, nil
 }
