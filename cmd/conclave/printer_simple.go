@@ -112,9 +112,11 @@ func (p *simplePrinter) endpointHealth(list []endpointHealth) error {
 	return nil
 }
 
+// alarm writes what etcdctl 3.7 writes, with one space: it prints the message's
+// debug form, in which protobuf puts one or two depending on the build.
 func (p *simplePrinter) alarm(r *clientv3.AlarmResponse) error {
 	for _, a := range r.Alarms {
-		fmt.Fprintf(p.out, "memberID:%d alarm:%s \n", a.GetMemberID(), a.GetAlarm())
+		fmt.Fprintf(p.out, "memberID:%d alarm:%s\n", a.GetMemberID(), a.GetAlarm())
 	}
 	return nil
 }

@@ -55,7 +55,7 @@ func TestSimplePrinter_alarm(t *testing.T) {
 	})); err != nil {
 		t.Fatal(err)
 	}
-	if want := "memberID:7 alarm:NOSPACE \n"; out.String() != want {
+	if want := "memberID:7 alarm:NOSPACE\n"; out.String() != want {
 		t.Errorf("got %q, want %q", out.String(), want)
 	}
 }
