@@ -22,6 +22,7 @@ import (
 // Daemon is one process of conclave, from New to the return of Run.
 type Daemon struct {
 	cfg      Config
+	given    Config // cfg without defaults
 	log      zerolog.Logger
 	registry *prometheus.Registry
 	resolver *dnssrv.Resolver
@@ -58,6 +59,7 @@ func New(cfg Config, log zerolog.Logger) (*Daemon, error) {
 	}
 	d := &Daemon{
 		cfg:      cfg.WithDefaults(),
+		given:    cfg,
 		log:      log,
 		registry: prometheus.NewRegistry(),
 		resolver: resolver,

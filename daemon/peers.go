@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/conclave-kv/conclave/bootstrap"
@@ -30,10 +31,7 @@ func (d *Daemon) openDirectory(context.Context) error {
 // start from the peer source.
 func (d *Daemon) findPeers(ctx context.Context) error {
 	if !d.fresh {
-		d.id.Name = orDefault(d.cfg.Name, d.id.Name)
-		if urls := d.cfg.AdvertiseClientURLs; len(urls) > 0 {
-			d.id.ClientURLs = urls.Strings()
-		}
+		d.resume()
 		d.log.Info().Str("data-dir", d.dir.path).Str("member-id", hex(d.id.MemberID)).
 			Msg("continuing from the data directory; discovery is skipped")
 		return d.fillURLs()
@@ -74,6 +72,17 @@ func (d *Daemon) findPeers(ctx context.Context) error {
 	return d.fillURLs()
 }
 
+// resume has an existing member keep its name and its URLs unless others are
+// given. The defaults of a first start are not among them: they would have a
+// member with certificates serve clients in plain text.
+func (d *Daemon) resume() {
+	d.id.Name = orDefault(d.given.Name, d.id.Name)
+	if urls := d.given.AdvertiseClientURLs; len(urls) > 0 {
+		d.id.ClientURLs = urls.Strings()
+	}
+	d.cfg.ListenPeerURLs, d.cfg.ListenClientURLs = d.given.ListenPeerURLs, d.given.ListenClientURLs
+}
+
 // checkSchemes refuses a plan whose members would not all speak TLS to each
 // other, or not all plaintext, as this member was told to.
 func (d *Daemon) checkSchemes(plan bootstrap.Plan) error {
@@ -111,7 +120,8 @@ func (d *Daemon) source() (bootstrap.Source, error) {
 }
 
 // fillURLs derives what to listen on where that was not given: every address of
-// this host, at the ports that are advertised.
+// this host, at the ports that are advertised, and loopback alone where that is
+// what is advertised.
 func (d *Daemon) fillURLs() error {
 	fill := func(listen *URLs, advertised []string, flag string) error {
 		if len(*listen) > 0 {
@@ -122,7 +132,9 @@ func (d *Daemon) fillURLs() error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", flag, err)
 			}
-			parsed[0].Host = ":" + parsed[0].Port()
+			if !local(parsed[0].Hostname()) {
+				parsed[0].Host = ":" + parsed[0].Port()
+			}
 			*listen = append(*listen, parsed[0])
 		}
 		return nil
@@ -131,6 +143,12 @@ func (d *Daemon) fillURLs() error {
 		return err
 	}
 	return fill(&d.cfg.ListenClientURLs, d.id.ClientURLs, "--advertise-client-urls")
+}
+
+// local reports whether a host can only be reached from this one.
+func local(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 func hex(id uint64) string { return fmt.Sprintf("%x", id) }
