@@ -33,11 +33,13 @@
 //     after a majority of the planned members has the same plan and none of
 //     them knows this member as started with another data directory (Claims).
 //     An empty log with a term is bootstrapped again.
+//   - A leader whose process ended is replaced at once, not after a timeout: see
+//     followVacancy.
 //   - An outcome is either definite or unknown, and Propose says which.
 //
 // # Goroutines
 //
-// A Node owns raft's own goroutines, one that follows leadership, and one read
+// A Node owns raft's own goroutines, one that follows leadership, one that watches for its vacancy, and one read
 // round at a time. A Mesh owns its accept loops, one dialler per peer, a reader
 // and a writer per connection, and the handlers of calls; its Transport two more
 // for each peer. Close of each ends and waits for all of them.

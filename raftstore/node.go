@@ -61,16 +61,18 @@ type Config struct {
 
 // Node is one member's part in agreeing on a log.
 type Node struct {
-	cfg      Config
-	raft     *raft.Raft
-	logs     *logStore
-	leaders  *leadership
-	reads    *readRounds
-	openTerm atomic.Uint64 // newest term whose opening command was applied here
-	ctx      context.Context
-	cancel   context.CancelFunc
-	closing  sync.Once
-	closed   error // set by closing
+	cfg       Config
+	raft      *raft.Raft
+	transport *Transport
+	logs      *logStore
+	leaders   *leadership
+	reads     *readRounds
+	openTerm  atomic.Uint64 // newest term whose opening command was applied here
+	ctx       context.Context
+	cancel    context.CancelFunc
+	work      sync.WaitGroup
+	closing   sync.Once
+	closed    error // set by closing
 }
 
 // Open opens the log, brings the Machine to the highest commit index recorded
@@ -94,7 +96,7 @@ func open(cfg Config, logs *logStore) (*Node, error) {
 	if err := replay(cfg.Machine, logs, cfg.Log); err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, logs: logs}
+	n := &Node{cfg: cfg, logs: logs, transport: cfg.Mesh.Transport()}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	fsm := &applier{
 		machine:   cfg.Machine,
@@ -103,7 +105,7 @@ func open(cfg Config, logs *logStore) (*Node, error) {
 		log:       cfg.Log,
 	}
 	n.reads = newReadRounds(n)
-	r, err := raft.NewRaft(n.raftConfig(), fsm, logs, logs, snapshotStore{cfg.Machine}, cfg.Mesh.Transport())
+	r, err := raft.NewRaft(n.raftConfig(), fsm, logs, logs, snapshotStore{cfg.Machine}, n.transport)
 	if err != nil {
 		n.cancel()
 		return nil, fmt.Errorf("start raft: %w", err)
@@ -112,6 +114,7 @@ func open(cfg Config, logs *logStore) (*Node, error) {
 	n.handleCalls()
 	cfg.Mesh.SetPeers(peerURLs(r.GetConfiguration().Configuration(), cfg.Self))
 	n.leaders = followLeadership(n)
+	n.work.Go(n.followVacancy)
 	return n, nil
 }
 
@@ -214,6 +217,7 @@ func (n *Node) close() error {
 		}
 	}
 	n.cancel()
+	n.work.Wait()
 	err := n.raft.Shutdown().Error()
 	n.leaders.stop()
 	n.reads.stop()
