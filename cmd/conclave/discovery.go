@@ -17,7 +17,10 @@ func (s *session) findEndpoints() error {
 			return failf(exitBadArgs, "--discovery-srv-server %q needs --discovery-srv: add it with the domain that holds the records", server)
 		}
 		for _, ep := range s.c.StringSlice("endpoints") {
-			s.endpoints = append(s.endpoints, strings.TrimSpace(ep))
+			if ep = strings.TrimSpace(ep); ep == "" {
+				return failf(exitBadArgs, "--endpoints holds an empty endpoint: write host:port, as in 127.0.0.1:2379")
+			}
+			s.endpoints = append(s.endpoints, ep)
 		}
 		return nil
 	}
