@@ -108,22 +108,18 @@ func (n *node) find(key []byte, tag byte) int {
 	}
 }
 
-// slot returns the index of the first entry of a leaf whose key is >= key, and
-// whether it is key's.
-func (n *node) slot(key []byte) (int, bool) {
+// slot returns the index of the first entry of a leaf whose key is >= key.
+func (n *node) slot(key []byte) int {
 	lo, hi := 0, len(n.entries)
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
-		switch c := bytes.Compare(n.entries[mid].key(), key); {
-		case c == 0:
-			return mid, true
-		case c < 0:
+		if bytes.Compare(n.entries[mid].key(), key) < 0 {
 			lo = mid + 1
-		default:
+		} else {
 			hi = mid
 		}
 	}
-	return lo, false
+	return lo
 }
 
 // get returns the entry of key, or nil.
@@ -142,7 +138,7 @@ func (n *node) get(key []byte) *entry {
 // it came to the end.
 func (n *node) ascend(lo, hi []byte, fn func(*entry) bool) bool {
 	if n.leaf() {
-		i, _ := n.slot(lo)
+		i := n.slot(lo)
 		for _, e := range n.entries[i:] {
 			if hi != nil && bytes.Compare(e.key(), hi) >= 0 {
 				return true
@@ -174,7 +170,7 @@ func (n *node) rank(key []byte) int {
 		}
 		n = n.kids[i]
 	}
-	i, _ := n.slot(key)
+	i := n.slot(key)
 	for _, e := range n.entries[:i] {
 		if !e.dead() {
 			count++

@@ -54,7 +54,7 @@ func (t *tree) upsert(key []byte, next func(old *entry) *entry) {
 		depth++
 		n = kid
 	}
-	delta := 0
+	var delta int
 	tag := tagOf(key)
 	if i := n.find(key, tag); i >= 0 {
 		old := n.entries[i]
@@ -62,7 +62,7 @@ func (t *tree) upsert(key []byte, next func(old *entry) *entry) {
 		n.entries[i] = e
 		delta = alive(e) - alive(old)
 	} else {
-		i, _ := n.slot(key)
+		i := n.slot(key)
 		e := next(nil)
 		n.entries = insertAt(n.entries, i, e)
 		n.tags = insertAt(n.tags, i, tag)
