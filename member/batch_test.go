@@ -110,34 +110,6 @@ func TestProposer_encodeError(t *testing.T) {
 	}
 }
 
-// The leader takes a batch once in a term, unless it definitely could not
-// propose it.
-func TestForwarded_once(t *testing.T) {
-	var f forwarded
-	if !f.take(1, 5, 100) || f.take(1, 5, 100) {
-		t.Fatal("a batch is taken once")
-	}
-	if !f.take(2, 5, 100) {
-		t.Fatal("another member's batch is another one")
-	}
-	f.release(1, 5, 100)
-	if !f.take(1, 5, 100) {
-		t.Fatal("a released batch may come again")
-	}
-	if !f.take(1, 6, 100) || f.take(1, 6, 100) {
-		t.Fatal("a new term starts anew")
-	}
-	for i := range uint64(2 * rememberedBatches) {
-		f.take(1, 6, 200+i)
-	}
-	if n := len(f.seen[1]); n > rememberedBatches {
-		t.Fatalf("%d batches are remembered", n)
-	}
-	if f.take(1, 6, 200+2*rememberedBatches-1) {
-		t.Fatal("the newest batch was forgotten")
-	}
-}
-
 func TestErrors_distinctTexts(t *testing.T) {
 	// Every sentinel has a text of its own: clients tell errors by text.
 	seen := map[string]bool{}

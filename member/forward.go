@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -12,10 +11,6 @@ import (
 	"github.com/conclave-kv/conclave/internal/conclavepb"
 	"github.com/conclave-kv/conclave/raftstore"
 )
-
-// rememberedBatches is how many batches of one origin the leader remembers in
-// order to propose each once; an origin has at most inFlight under way.
-const rememberedBatches = 64
 
 // propose brings an entry to the leader of a term: this member, or a peer.
 // raftstore.ErrNotLeader means that it was definitely not proposed.
@@ -27,80 +22,57 @@ func (m *Member) propose(ctx context.Context, lead raftstore.Leadership, batch u
 	if err != nil {
 		return fmt.Errorf("%w: %w", raftstore.ErrNotLeader, err)
 	}
-	for {
-		_, err = m.mesh.Call(ctx, lead.Leader, raftstore.KindForward, payload)
-		var refused *raftstore.CallError
+	return resend(ctx, func() error {
+		_, err := m.mesh.Call(ctx, lead.Leader, raftstore.KindForward, payload)
+		return err
+	}, func() bool {
+		now, _ := m.node.Leadership()
+		return now == lead
+	})
+}
+
+// resend asks the leader of one term to take a batch, until it answers, or same
+// says that it may lead no more. Once a connection was lost in between, the
+// batch may be there: then no later refusal is definite, asking that leader
+// again is safe, because it takes a batch once, and asking anybody else is not.
+func resend(ctx context.Context, ask func() error, same func() bool) error {
+	for uncertain := false; ; {
+		err := ask()
+		lost := errors.Is(err, raftstore.ErrConnectionLost)
+		uncertain = uncertain || lost
 		switch {
 		case err == nil:
 			return nil
-		case errors.Is(err, raftstore.ErrUnreachable), errors.Is(err, raftstore.ErrBusy):
+		case untaken(err) && !uncertain:
 			return fmt.Errorf("%w: %w", raftstore.ErrNotLeader, err)
-		case errors.As(err, &refused):
-			if refused.Code == codeNotLeader || refused.Code == raftstore.CodeNoHandler || refused.Code == raftstore.CodeBusy {
-				return raftstore.ErrNotLeader
-			}
-			return err
-		case !errors.Is(err, raftstore.ErrConnectionLost):
+		case !lost && !untaken(err), !same():
 			return err
 		}
-		// The batch may have arrived. The leader of the term takes it once,
-		// so asking it again is safe, and asking anybody else is not.
-		if now, _ := m.node.Leadership(); now != lead {
-			return err
-		}
+		pause := time.NewTimer(retryPropose)
 		select {
-		case <-time.After(retryPropose):
+		case <-pause.C:
 		case <-ctx.Done():
+			pause.Stop()
 			return err
 		}
 	}
+}
+
+// untaken reports whether err says that this asking brought no batch to the
+// leader.
+func untaken(err error) bool {
+	var refused *raftstore.CallError
+	if errors.As(err, &refused) {
+		return refused.Code == codeNotLeader || refused.Code == raftstore.CodeNoHandler || refused.Code == raftstore.CodeBusy
+	}
+	return errors.Is(err, raftstore.ErrUnreachable) || errors.Is(err, raftstore.ErrBusy)
 }
 
 // codeNotLeader is the code of a forward that was definitely not proposed.
 const codeNotLeader = 1
 
-// forwarded is the leader's side: it remembers which batches of a term it took.
-type forwarded struct {
-	mu   sync.Mutex
-	term uint64
-	seen map[uint64][]uint64 // newest batch ids by origin
-}
-
-// take reports whether batch was not taken yet in term, and remembers it.
-func (f *forwarded) take(origin, term, batch uint64) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.term != term || f.seen == nil {
-		f.term, f.seen = term, make(map[uint64][]uint64)
-	}
-	ids := f.seen[origin]
-	for _, id := range ids {
-		if id == batch {
-			return false
-		}
-	}
-	if len(ids) == rememberedBatches {
-		ids = ids[1:]
-	}
-	f.seen[origin] = append(ids, batch)
-	return true
-}
-
-// release forgets a batch that was definitely not proposed.
-func (f *forwarded) release(origin, term, batch uint64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.term != term {
-		return
-	}
-	ids := f.seen[origin]
-	for i, id := range ids {
-		if id == batch {
-			f.seen[origin] = append(ids[:i:i], ids[i+1:]...)
-			return
-		}
-	}
-}
+// errLate leaves open whether a batch was proposed; the log tells.
+var errLate = errors.New("member: batch arrived too late to know whether it was proposed already")
 
 // answerForward proposes a follower's batch; it answers when the batch was
 // applied here or refused.
@@ -112,8 +84,11 @@ func (m *Member) answerForward(ctx context.Context, from uint64, payload []byte)
 	if lead, _ := m.node.Leadership(); lead.Leader != m.cfg.ID || lead.Term != msg.Term {
 		return nil, &raftstore.CallError{Code: codeNotLeader, Text: "not the leader of that term"}
 	}
-	if !m.forwarded.take(from, msg.Term, msg.Batch) {
+	switch m.forwarded.take(from, msg.Term, msg.Batch) {
+	case takenBefore:
 		return nil, nil
+	case takenMaybe:
+		return nil, errLate
 	}
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.RequestTimeout)
 	defer cancel()

@@ -73,13 +73,13 @@ func New(cfg Config, mesh *raftstore.Mesh, machine *fsm.Machine) *Member {
 	m.committer = newCommitter(m)
 	registerMetrics(m)
 	machine.SetSink(sink{m})
-	mesh.Handle(raftstore.KindForward, m.answerForward)
 	return m
 }
 
 // Start begins to take requests, on the node that feeds the member's Machine.
 func (m *Member) Start(node *raftstore.Node) {
 	m.node = node
+	m.mesh.Handle(raftstore.KindForward, m.answerForward) // needs the node
 	for _, run := range []func(){m.proposer.run, m.committer.run, m.introduce} {
 		m.work.Add(1)
 		go func() {
