@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"path/filepath"
 	"strings"
@@ -26,14 +27,22 @@ type Options struct {
 	ElectionTimeout time.Duration
 	// Verbose logs what the members log.
 	Verbose bool
+	// Secure gives the members one cluster secret and https URLs.
+	Secure bool
+	// Log takes what all members log, if it is given; it must be safe for
+	// concurrent use.
+	Log io.Writer
 }
 
 // Cluster is a set of members with links between them.
 type Cluster struct {
 	Members []*Member
-	opts    Options
-	t       testing.TB
-	links   *links
+	// SecretFile is the members' --cluster-secret-file, "" without Secure.
+	SecretFile string
+
+	opts  Options
+	t     testing.TB
+	links *links
 }
 
 // Member is one member, running or not.
@@ -59,12 +68,17 @@ func New(t testing.TB, n int, opts Options) *Cluster {
 	c := &Cluster{opts: opts, t: t, links: newLinks()}
 	ports := freePorts(t, 2*n)
 	dir := t.TempDir()
+	scheme := "http"
+	if opts.Secure {
+		scheme = "https"
+		c.SecretFile = newSecretFile(t, filepath.Join(dir, "cluster.secret"))
+	}
 	for i := range n {
 		name := fmt.Sprintf("m%d", i+1)
 		c.Members = append(c.Members, &Member{
 			Index: i, Name: name, Dir: filepath.Join(dir, name),
-			PeerURL:   "http://127.0.0.1:" + ports[2*i],
-			ClientURL: "http://127.0.0.1:" + ports[2*i+1],
+			PeerURL:   scheme + "://127.0.0.1:" + ports[2*i],
+			ClientURL: scheme + "://127.0.0.1:" + ports[2*i+1],
 			cluster:   c,
 		})
 		c.links.name(i, "127.0.0.1:"+ports[2*i])
@@ -135,6 +149,7 @@ func (m *Member) Config() daemon.Config {
 	cfg.ListenClientURLs = daemon.MustParseURLs(m.ClientURL)
 	cfg.AdvertiseClientURLs = cfg.ListenClientURLs
 	cfg.InitialCluster = m.cluster.initialCluster()
+	cfg.ClusterSecretFile = m.cluster.SecretFile
 	cfg.ElectionTimeout = m.cluster.opts.ElectionTimeout
 	cfg.HeartbeatInterval = cfg.ElectionTimeout / 10
 	cfg.Dial = m.cluster.links.dialer(m.Index)
@@ -150,6 +165,9 @@ func (m *Member) Launch() {
 	log := zerolog.Nop()
 	if m.cluster.opts.Verbose {
 		log = zerolog.New(zerolog.NewTestWriter(m.cluster.t)).With().Timestamp().Str("member", m.Name).Logger()
+	}
+	if m.cluster.opts.Log != nil {
+		log = zerolog.New(m.cluster.opts.Log).With().Str("member", m.Name).Logger()
 	}
 	d, err := daemon.New(m.Config(), log)
 	if err != nil {
