@@ -27,8 +27,10 @@ var (
 
 // door takes the connections of one socket, ends TLS, and gives each to the
 // server for what it speaks. A connection has one handshake timeout to show
-// that; until then it holds one of a bounded number of slots, and while none
-// is free further clients wait in the kernel's queue.
+// that; until then it holds one of a bounded number of slots. While none is
+// free further clients wait in the kernel's queue, and a connection that has
+// had its time to say something (patience) is closed for the next one, so
+// that silent connections keep nobody out.
 type door struct {
 	socket  *socket
 	tls     *tls.Config // nil when the socket has no https URL
@@ -41,8 +43,8 @@ type door struct {
 	received, sent prometheus.Counter // bytes of gRPC connections
 
 	mu      sync.Mutex
-	pending map[*conn]struct{} // not yet handed over; nil after close
-	wg      sync.WaitGroup     // one per pending connection
+	pending map[*conn]time.Time // not yet handed over, with when it came; nil after close
+	wg      sync.WaitGroup      // one per pending connection
 }
 
 // run accepts until the socket is closed, then waits for pending connections,
@@ -50,18 +52,16 @@ type door struct {
 func (d *door) run(ctx context.Context) {
 	defer d.wg.Wait()
 	for backoff := time.Duration(0); ; {
-		select {
-		case d.slots <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
 		raw, err := d.socket.Accept()
 		if err == nil {
 			backoff = 0
+			if !d.reserve(ctx) {
+				_ = raw.Close()
+				return
+			}
 			d.take(&conn{Conn: raw})
 			continue
 		}
-		<-d.slots
 		if errors.Is(err, net.ErrClosed) || ctx.Err() != nil {
 			return
 		}
@@ -77,6 +77,50 @@ func (d *door) run(ctx context.Context) {
 	}
 }
 
+// patience is how long a connection may be silent while others wait. It is
+// more than a handshake takes even when hundreds of clients come at once.
+const patience = time.Second
+
+// reserve takes a slot; false when ctx ended before one was free.
+func (d *door) reserve(ctx context.Context) bool {
+	for {
+		select {
+		case d.slots <- struct{}{}:
+			return true
+		default:
+		}
+		select {
+		case d.slots <- struct{}{}:
+			return true
+		case <-time.After(d.dropOldest()):
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// dropOldest closes the pending connection that has waited longest, if that is
+// longer than patience, which frees its slot. It returns when to ask again.
+func (d *door) dropOldest() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var oldest *conn
+	for c, since := range d.pending {
+		if oldest == nil || since.Before(d.pending[oldest]) {
+			oldest = c
+		}
+	}
+	if oldest == nil {
+		return patience // all slots are about to be free
+	}
+	if left := patience - time.Since(d.pending[oldest]); left > 0 {
+		return left
+	}
+	_ = oldest.Conn.Close()
+	delete(d.pending, oldest)
+	return patience
+}
+
 // take looks at c on a goroutine of its own.
 func (d *door) take(c *conn) {
 	d.mu.Lock()
@@ -86,7 +130,7 @@ func (d *door) take(c *conn) {
 		<-d.slots
 		return
 	}
-	d.pending[c] = struct{}{}
+	d.pending[c] = time.Now()
 	d.wg.Go(func() {
 		to, ready, err := d.greet(c)
 		d.mu.Lock()

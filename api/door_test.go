@@ -294,6 +294,22 @@ func TestDoor_slotsBoundTheUndecided(t *testing.T) {
 	client.CloseIdleConnections()
 }
 
+// Silent connections, more than there are slots for, keep nobody out.
+func TestDoor_silentOnesMakeRoom(t *testing.T) {
+	f := start(t, "http", func(o *Options) { o.MaxHandshakes, o.HandshakeTimeout = 2, time.Minute })
+	for range 3 {
+		c, err := net.Dial("tcp", f.addr())
+		must(t, err)
+		t.Cleanup(func() { _ = c.Close() })
+	}
+	waitFor(t, "the slots to be taken", func() bool { return len(f.doors[0].slots) == 2 })
+	client := http.Client{Timeout: 10 * time.Second}
+	resp, err := client.Get("http://" + f.addr() + "/version")
+	must(t, err)
+	_ = resp.Body.Close()
+	client.CloseIdleConnections()
+}
+
 func TestDoor_connectionEndsWithItsCertificate(t *testing.T) {
 	f := start(t, "https", nil)
 	cfg := f.pki.client.Clone()

@@ -82,7 +82,7 @@ func (s *Server) newDoor(sock *socket) *door {
 		log:      s.opts.Log.Sample(&zerolog.BurstSampler{Burst: 20, Period: time.Second}),
 		received: s.metrics.received,
 		sent:     s.metrics.sent,
-		pending:  make(map[*conn]struct{}),
+		pending:  make(map[*conn]time.Time),
 	}
 	protocols := []string{protoH2, protoHTTP1}
 	switch sock.role {

@@ -93,7 +93,7 @@ const (
 	// farewell is how long a closing Mesh lets frames already queued leave.
 	farewell = 200 * time.Millisecond
 	// maxHandshakes bounds the connections that have not said hello.
-	maxHandshakes = 128
+	maxHandshakes = 1024
 	// maxRemotes bounds the members a mesh remembers because they called. Who
 	// may call is Admit's to say; this holds without one.
 	maxRemotes = 256
@@ -125,7 +125,7 @@ type Mesh struct {
 	lastID     atomic.Uint64
 	complaints complaints
 	web        *webDoor
-	handshakes chan struct{}
+	vestibule  vestibule
 	raft       atomic.Pointer[Transport]
 
 	ctx    context.Context
@@ -145,14 +145,13 @@ func NewMesh(cfg MeshConfig) *Mesh {
 		cfg.Dial = (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext
 	}
 	m := &Mesh{
-		cfg:        cfg,
-		limits:     cfg.limits.withDefaults(cfg.ElectionTimeout),
-		metrics:    newMeshMetrics(cfg.Registry, cfg.Self),
-		start:      time.Now(),
-		handshakes: make(chan struct{}, maxHandshakes),
-		remotes:    map[uint64]*remote{},
-		handlers:   map[Kind]Handler{},
-		changed:    make(chan struct{}),
+		cfg:      cfg,
+		limits:   cfg.limits.withDefaults(cfg.ElectionTimeout),
+		metrics:  newMeshMetrics(cfg.Registry, cfg.Self),
+		start:    time.Now(),
+		remotes:  map[uint64]*remote{},
+		handlers: map[Kind]Handler{},
+		changed:  make(chan struct{}),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	// Ids go on from a random place, so that an answer meant for an earlier

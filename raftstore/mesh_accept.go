@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"bufio"
+	"container/list"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -32,21 +33,20 @@ func (m *Mesh) acceptLoop(ln net.Listener) {
 			sleepContext(m.ctx, wait)
 			continue
 		}
-		select {
-		case m.handshakes <- struct{}{}:
-			m.wg.Go(func() { m.accept(raw) })
-		default:
-			// Whoever opens connections without saying hello must not keep
-			// memory; members try again.
-			raw.Close()
+		place, dropped := m.vestibule.enter(raw)
+		if dropped {
+			m.complain("too many connections on the peer port say no hello: closing the oldest", "no hello", raw.RemoteAddr().String(), nil)
 		}
+		m.wg.Go(func() { m.accept(raw, place) })
 	}
 }
 
 // accept serves one accepted connection until it ends.
-func (m *Mesh) accept(raw net.Conn) {
+func (m *Mesh) accept(raw net.Conn, place *list.Element) {
 	s, err := m.receive(raw)
-	<-m.handshakes
+	if !m.vestibule.leave(place) && err != nil {
+		err = errNotOurs // closed to make room, which was said then
+	}
 	if errors.Is(err, errHandedOver) {
 		return
 	}
@@ -201,6 +201,36 @@ func sleepContext(ctx context.Context, d time.Duration) {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
+}
+
+// vestibule holds the accepted connections that have not said hello, in the
+// order they came. Whoever opens connections and says nothing must not keep
+// memory, nor keep members out: where there are too many, the one that has had
+// the most time is closed for the newest.
+type vestibule struct {
+	mu    sync.Mutex
+	order list.List // of net.Conn
+}
+
+// enter notes raw, and reports whether another one was closed for it.
+func (v *vestibule) enter(raw net.Conn) (place *list.Element, dropped bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.order.Len() >= maxHandshakes {
+		oldest, _ := v.order.Remove(v.order.Front()).(net.Conn)
+		oldest.Close()
+		dropped = true
+	}
+	return v.order.PushBack(raw), dropped
+}
+
+// leave forgets a connection; false if it was closed for another one.
+func (v *vestibule) leave(place *list.Element) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	before := v.order.Len()
+	v.order.Remove(place)
+	return v.order.Len() < before
 }
 
 // complaints says which warnings about strangers were logged lately.
