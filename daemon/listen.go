@@ -15,10 +15,14 @@ import (
 func (d *Daemon) bind(context.Context) error {
 	for _, u := range d.cfg.ListenPeerURLs {
 		ln, err := net.Listen("tcp", u.Host)
-		if errors.Is(err, syscall.EADDRINUSE) {
+		switch {
+		case errors.Is(err, syscall.EADDRINUSE):
 			return fmt.Errorf("--listen-peer-urls %s: the port is already in use; stop the program that has it or give another one", u.String())
-		}
-		if err != nil {
+		case errors.Is(err, syscall.EADDRNOTAVAIL):
+			return fmt.Errorf("--listen-peer-urls %s: not an address of this host; give one that is, or 0.0.0.0 for all of them", u.String())
+		case errors.Is(err, syscall.EACCES):
+			return fmt.Errorf("--listen-peer-urls %s: no permission to listen there; give a port above 1023 or more rights", u.String())
+		case err != nil:
 			return fmt.Errorf("--listen-peer-urls %s: %w", u.String(), err)
 		}
 		d.peers = append(d.peers, ln)
