@@ -140,6 +140,10 @@ func OpenTerm(self, term uint64) []byte {
 	return entry
 }
 
+// retryIntroduce is the pause after an introduction that failed, unless
+// something changes first.
+const retryIntroduce = time.Second
+
 // introduce publishes this member's name and client URLs, and as the leader has
 // the cluster version agreed, each until it is done.
 func (m *Member) introduce() {
@@ -152,11 +156,16 @@ func (m *Member) introduce() {
 		if err != nil && m.ctx.Err() == nil {
 			m.cfg.Log.Warn().Err(err).Msg("could not publish this member's name yet")
 		}
+		var retry <-chan time.Time
+		if err != nil {
+			retry = time.After(retryIntroduce)
+		}
 		select {
 		case <-m.ctx.Done():
 			return
 		case <-changed:
 		case <-leaderChanged:
+		case <-retry:
 		}
 	}
 }

@@ -40,6 +40,7 @@ type proposer struct {
 	nextID uint64
 	flying map[uint64]*batch // proposed by this member, not answered
 	opened uint64            // newest term known to have begun
+	ended  bool              // nothing leaves the queue any more
 }
 
 func newProposer(m *Member, firstID uint64) *proposer {
@@ -88,7 +89,10 @@ func (p *proposer) await(ctx context.Context, encode func([]byte) ([]byte, error
 func (p *proposer) enqueue(encode func([]byte) ([]byte, error), wait chan fsm.Result) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.queued > queueBytes {
+	switch {
+	case p.ended:
+		return ErrStopped
+	case p.queued > queueBytes:
 		return ErrTooManyRequests
 	}
 	if n := len(p.queue); n == 0 || p.queue[n-1].full() {
@@ -158,6 +162,9 @@ func (p *proposer) take() *batch {
 
 // abandon answers what is queued when the member stops.
 func (p *proposer) abandon() {
+	p.mu.Lock()
+	p.ended = true
+	p.mu.Unlock()
 	for b := p.take(); b != nil; b = p.take() {
 		p.land(b)
 		b.fail(ErrStopped)
