@@ -53,6 +53,7 @@ type Machine struct {
 	view   atomic.Pointer[View]
 	queue  queue
 	synced atomic.Pointer[position]
+	failed error // of the first Commit that failed
 }
 
 type delivery struct {
@@ -210,9 +211,13 @@ func (m *Machine) Queued() int { return m.queue.size() }
 
 // Commit writes everything queued, and the position it belongs to, to the state
 // file in one synced transaction. One call at a time, beside applying. After an
-// error nothing of it is in the file, and the process must end: the log still
+// error nothing of it is in the file, and nothing ever will be by this Machine:
+// each further call returns the error, and the process must end. The log still
 // has it all.
 func (m *Machine) Commit() error {
+	if m.failed != nil {
+		return m.failed
+	}
 	sets := m.queue.take()
 	if len(sets) == 0 {
 		return nil
@@ -227,11 +232,13 @@ func (m *Machine) Commit() error {
 		return at.write(tx)
 	})
 	if err != nil {
-		return fmt.Errorf("write state file: %w", err)
+		m.failed = fmt.Errorf("write state file: %w", err)
+		return m.failed
 	}
-	for _, set := range sets {
-		if set.keys != nil {
-			set.keys.Done()
+	for i := len(sets) - 1; i >= 0; i-- {
+		if keys := sets[i].keys; keys != nil && !keys.Empty() {
+			keys.Done() // and with it all before
+			break
 		}
 	}
 	m.synced.Store(&at)
