@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
+	"math/big"
 	"net"
 	"net/url"
 	"slices"
@@ -137,6 +138,36 @@ func mustCSR(t *testing.T, key any, tmpl *x509.CertificateRequest) []byte {
 	return der
 }
 
+// rsaCSR makes a request for an RSA key of that many bits, which nobody could
+// have generated, with a signature of zeros.
+func rsaCSR(t *testing.T, bits int) []byte {
+	t.Helper()
+	n := new(big.Int).Lsh(big.NewInt(1), uint(bits-1))
+	key, err := x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: n.Or(n, big.NewInt(1)), E: 1<<31 - 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	type info struct {
+		Version    int
+		Subject    pkix.RDNSequence
+		Key        asn1.RawValue
+		Attributes []asn1.RawValue `asn1:"tag:0,set"`
+	}
+	der, err := asn1.Marshal(struct {
+		Info      info
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}{
+		info{Key: asn1.RawValue{FullBytes: key}},
+		pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 11}, Parameters: asn1.NullRawValue},
+		asn1.BitString{Bytes: make([]byte, bits/8), BitLength: bits},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
 func TestAuthority_csrAskingForMore(t *testing.T) {
 	a := newCA(t, AuthorityOptions{TrustDomain: "td"})
 	key := newKey(t)
@@ -158,6 +189,7 @@ func TestAuthority_csrAskingForMore(t *testing.T) {
 	}
 	bad := mustCSR(t, key, &x509.CertificateRequest{})
 	bad[len(bad)-1] ^= 1
+	long := rsaCSR(t, 100_000)
 	for name, c := range map[string]struct {
 		csr  []byte
 		word string
@@ -171,8 +203,9 @@ func TestAuthority_csrAskingForMore(t *testing.T) {
 		"CA":            {mustCSR(t, key, &x509.CertificateRequest{ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 19}, Value: isCA}}}), "2.5.29.19"},
 		"garbage":       {[]byte("garbage"), "PKCS#10"},
 		"nothing":       {nil, "PKCS#10"},
-		"huge":          {mustCSR(t, key, &x509.CertificateRequest{DNSNames: slices.Repeat([]string{"a.example.com"}, 3000)}), "PKCS#10"},
+		"huge":          {mustCSR(t, key, &x509.CertificateRequest{DNSNames: slices.Repeat([]string{"a.example.com"}, 3000)}), "at most 32768"},
 		"bad signature": {bad, "signature"},
+		"long RSA":      {long, "100000 bits"}, // not worth a look at its signature
 		"short RSA":     {mustCSR(t, small, &x509.CertificateRequest{}), "1024 bits"},
 		"weak curve":    {mustCSR(t, weak, &x509.CertificateRequest{}), "P-224"},
 	} {

@@ -120,15 +120,20 @@ func (p *plan) checkCSR(b []byte) (der []byte, err error) {
 	if block, _ := pem.Decode(b); block != nil {
 		b = block.Bytes
 	}
+	if len(b) > maxCSR {
+		return nil, fmt.Errorf("CSR: %d bytes are more than a PKCS#10 request needs, at most %d", len(b), maxCSR)
+	}
 	r, err := x509.ParseCertificateRequest(b)
-	if err != nil || len(b) > maxCSR {
+	if err != nil {
 		return nil, errors.New("CSR: not a PKCS#10 certificate request in DER or PEM form")
+	}
+	// The key first: a signature by an RSA key of 100,000 bits takes long
+	// to verify.
+	if err := checkPublicKey(r.PublicKey); err != nil {
+		return nil, err
 	}
 	if err := r.CheckSignature(); err != nil {
 		return nil, errors.New("CSR: its signature is not by its own key")
-	}
-	if err := checkPublicKey(r.PublicKey); err != nil {
-		return nil, err
 	}
 	for _, attr := range r.Subject.Names {
 		if !attr.Type.Equal(oidCommonName) || attr.Value != p.cn {

@@ -73,6 +73,15 @@ type portConfig struct {
 	config *tls.Config
 }
 
+// tls12Suites are what clients with TLS 1.2 may use: authenticated encryption
+// with forward secrecy, for the ECDSA keys servers have. TLS 1.3 chooses for
+// itself.
+var tls12Suites = []uint16{
+	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+}
+
 // clientConfig is the client port's configuration with the certificates of now:
 // the same one until they change.
 func (r *Renewer) clientConfig(*tls.ClientHelloInfo) (*tls.Config, error) {
@@ -90,6 +99,7 @@ func (r *Renewer) clientConfig(*tls.ClientHelloInfo) (*tls.Config, error) {
 		NextProtos:             []string{"h2", "http/1.1"},
 		SessionTicketsDisabled: true,
 		Time:                   r.o.Now,
+		CipherSuites:           tls12Suites,
 		Certificates:           []tls.Certificate{ring.server.tls},
 		ClientAuth:             tls.RequireAndVerifyClientCert,
 		ClientCAs:              pool,

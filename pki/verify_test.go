@@ -243,6 +243,23 @@ func TestPeers_clocks(t *testing.T) {
 	good(t, ahead, here)
 }
 
+// twoNames is what Issue never makes: a certificate of the client CA whose
+// common name and URI name two users.
+func twoNames(t *testing.T, ca *Authority, cn, user string) tls.Certificate {
+	t.Helper()
+	key := newKey(t)
+	p, err := ca.plan(Request{Profile: ProfileClient, CN: cn, CSR: newRequest(t, key), Now: start})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.uri = Name{TrustDomain: ca.trustDomain, User: user}.URI().String()
+	cert, err := ca.sign(p, string(ProfileClient))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}
+}
+
 func TestClients_port(t *testing.T) {
 	w := newWorld(t)
 	fresh := w.start(1, t.TempDir())
@@ -274,6 +291,12 @@ func TestClients_port(t *testing.T) {
 	if h := shake(t, old, port); h.serverErr == nil {
 		t.Error("TLS 1.1 is let in")
 	}
+	weak := client(admin)
+	weak.MaxVersion = tls.VersionTLS12
+	weak.CipherSuites = []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_128_CBC_SHA}
+	if h := shake(t, weak, port); h.serverErr == nil {
+		t.Error("a suite without authenticated encryption is let in")
+	}
 	admission, err := fresh.issueAdmission()
 	if err != nil {
 		t.Fatal(err)
@@ -288,6 +311,7 @@ func TestClients_port(t *testing.T) {
 		"by peer CA":   {mustIssue(t, ring.cas.peer, Request{Profile: ProfileClient, CN: "admin"})},
 		"member":       {mustIssue(t, ring.cas.client, Request{Profile: ProfilePeer, Member: 1, Hosts: []string{"h"}})},
 		"expired":      {expired},
+		"two users":    {twoNames(t, ring.cas.client, "admin", "root")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := client()
