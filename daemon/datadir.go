@@ -69,12 +69,29 @@ func openDataDir(path, wal string) (*dataDir, error) {
 	case !info.IsDir():
 		return nil, fmt.Errorf("--data-dir %q is not a directory; give another one", path)
 	}
+	if err := checkClosed("--data-dir", path); err != nil {
+		return nil, err
+	}
+	if err := checkClosed("--wal-dir", d.wal); err != nil {
+		return nil, err
+	}
 	lock, err := durable.Lock(path)
 	if err != nil {
 		return nil, fmt.Errorf("--data-dir %q: %w; stop that process or give another directory", path, err)
 	}
 	d.lock = lock
 	return d, nil
+}
+
+// checkClosed refuses a directory in which every user could put other files in
+// the place of this member's. What is in it is made with modes that close it to
+// others, so being able to look into the directory itself tells nothing.
+func checkClosed(flag, path string) error {
+	info, err := os.Stat(path)
+	if err != nil || !info.IsDir() || info.Mode().Perm()&0o002 == 0 {
+		return nil // what is missing is made closed; other trouble shows soon
+	}
+	return fmt.Errorf("%s %q is writable by every user (mode %04o): run `chmod 700 %s`, or give another directory", flag, path, info.Mode().Perm(), path)
 }
 
 // close unlocks the directory, and removes it if this process made it and left

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"strconv"
+	"syscall"
 )
 
 // runServer is the server form: flags without a command word.
@@ -25,5 +26,8 @@ func runServer(line commandLine, std stdio) error {
 	if err := settings.cfg.Validate(); err != nil {
 		return err
 	}
+	// No file of a member is for others; the library of the raft log would
+	// give its files mode 0644.
+	syscall.Umask(0o077)
 	return serve(settings.cfg, settings.warnings)
 }
