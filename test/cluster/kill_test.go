@@ -5,6 +5,7 @@ package cluster_test
 import (
 	"context"
 	"flag"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"testing"
@@ -99,5 +100,24 @@ func killAll(t *testing.T, g *group, l *load, clients []*clientv3.Client) {
 	resp, err := clients[0].Put(ctx, "k/last", "k/last")
 	if err != nil || resp.Header.Revision <= highest {
 		t.Errorf("put after the restart: %v, %v; revisions up to %d were acknowledged", resp, err, highest)
+	}
+	sameOnDisk(t, g)
+}
+
+// sameOnDisk stops all members and has etcd's tool compare their histories.
+func sameOnDisk(t *testing.T, g *group) {
+	t.Helper()
+	for _, m := range g.members {
+		m.serves() // and so has everything
+	}
+	var hashes []string
+	for _, m := range g.members {
+		m.proc.stop()
+	}
+	for _, m := range g.members {
+		hashes = append(hashes, must(t, m.home, realTool(t, "etcdutl"), "hashkv", filepath.Join(m.data, "member", "snap", "db"), "-w", "json"))
+	}
+	if hashes[1] != hashes[0] || hashes[2] != hashes[0] {
+		t.Errorf("histories differ: %q", hashes)
 	}
 }
