@@ -120,6 +120,7 @@ func (d *Daemon) openState(context.Context) error {
 		ElectionTimeout: d.cfg.ElectionTimeout,
 		RequestTimeout:  d.cfg.RequestTimeout(),
 		PreVote:         d.cfg.PreVote,
+		Fatal:           d.fail,
 		Log:             d.log,
 		Registry:        d.registry,
 	})

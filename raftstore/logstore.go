@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -19,6 +20,11 @@ type logStore struct {
 	cache   logCache
 	fsync   prometheus.Histogram
 	written prometheus.Counter
+
+	// fatal is told of the first write that failed; may be nil.
+	fatal  func(error)
+	mu     sync.Mutex
+	failed error
 }
 
 // openLogStore opens or creates the log in dir.
@@ -61,11 +67,14 @@ func (s *logStore) StoreLog(log *raft.Log) error {
 }
 
 // StoreLogs returns when the entries are on stable storage (one write and one
-// fdatasync).
+// fdatasync). After an error nobody knows what is there, and a later sync that
+// succeeds says nothing about it: every further write fails, and the process
+// must end.
 func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	start := time.Now()
-	if err := s.WAL.StoreLogs(logs); err != nil {
-		return fmt.Errorf("write raft log: %w", err)
+	err := s.write(func() error { return s.WAL.StoreLogs(logs) })
+	if err != nil {
+		return err
 	}
 	s.fsync.Observe(time.Since(start).Seconds())
 	bytes := 0
@@ -80,7 +89,23 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 // DeleteRange removes entries from either end of the log.
 func (s *logStore) DeleteRange(lo, hi uint64) error {
 	s.cache.clear()
-	return s.WAL.DeleteRange(lo, hi)
+	return s.write(func() error { return s.WAL.DeleteRange(lo, hi) })
+}
+
+// write changes the log unless an earlier change failed.
+func (s *logStore) write(change func() error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed != nil {
+		return s.failed
+	}
+	if err := change(); err != nil {
+		s.failed = fmt.Errorf("write raft log: %w", err)
+		if s.fatal != nil {
+			s.fatal(s.failed)
+		}
+	}
+	return s.failed
 }
 
 // recordCommit stores a commit index beside an entry's data, in the field that

@@ -54,7 +54,10 @@ type Config struct {
 	// RequestTimeout bounds one round of confirming reads.
 	RequestTimeout time.Duration
 	// PreVote asks before an election whether it could be won.
-	PreVote  bool
+	PreVote bool
+	// Fatal is called once, and must not block, when the log cannot be written:
+	// the process must end. May be nil.
+	Fatal    func(error)
 	Log      zerolog.Logger
 	Registry prometheus.Registerer
 }
@@ -82,6 +85,7 @@ func Open(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	logs.fatal = cfg.Fatal
 	n, err := open(cfg, logs)
 	if err != nil {
 		return nil, errors.Join(err, logs.Close())
