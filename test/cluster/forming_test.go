@@ -38,6 +38,13 @@ func TestForming_anyOrder(t *testing.T) {
 	}
 }
 
+// The same with another name server.
+func TestForming_knot(t *testing.T) {
+	g := newGroup(t, 3, false)
+	g.findBy(knot(t, g.zone(), "127.0.0.1", freePort(t, "127.0.0.1")))
+	form(t, g, [3]int{2, 0, 1}, 0)
+}
+
 // form starts the members in an order, each when the one before can do no more
 // without it.
 func form(t *testing.T, g *group, order [3]int, pause time.Duration) {
