@@ -121,7 +121,8 @@ func (s *session) connectTo(endpoints []string) (*clientv3.Client, error) {
 	if err != nil {
 		return nil, withCode(exitBadArgs, tlsHint(&spec, err))
 	}
-	cfg.DialOptions = s.dial
+	// A proxy variable meant for the web must not lead the way to a cluster.
+	cfg.DialOptions = append([]grpc.DialOption{grpc.WithNoProxy()}, s.dial...)
 	client, err := clientv3.New(*cfg)
 	if err != nil {
 		return nil, withCode(exitBadConnection, err)
