@@ -165,12 +165,16 @@ func (c Config) validateTimes() error {
 	return nil
 }
 
+// maxRequest is the largest --max-request-bytes: a batch of requests with one
+// more of that size is one log entry, of raftstore.MaxEntry bytes at most.
+const maxRequest = 60 << 20
+
 func (c Config) validateLimits() error {
 	switch {
 	case c.MaxRequestBytes == 0:
 		return errors.New("--max-request-bytes 0 would refuse every request; etcd's default is 1572864")
-	case c.MaxRequestBytes > 1<<30:
-		return fmt.Errorf("--max-request-bytes %d is more than one log entry can hold; use at most %d", c.MaxRequestBytes, 1<<30)
+	case c.MaxRequestBytes > maxRequest:
+		return fmt.Errorf("--max-request-bytes %d is more than one log entry can hold; use at most %d", c.MaxRequestBytes, maxRequest)
 	case c.QuotaBackendBytes > maxQuota:
 		return fmt.Errorf("--quota-backend-bytes %d is above the maximum of %d (1 TiB); etcd suggests at most 8 GiB", c.QuotaBackendBytes, int64(maxQuota))
 	case c.MaxTxnOps == 0:

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/conclave-kv/conclave/bootstrap"
 	"github.com/conclave-kv/conclave/internal/durable"
@@ -160,8 +160,15 @@ func (d *dataDir) save(id identity) error {
 	return nil
 }
 
-// discard undoes save, for a start that was refused.
+// discard undoes save, for a start that was refused. A directory with a log or
+// a state file is a member's, and stays.
 func (d *dataDir) discard() {
+	if entries, err := os.ReadDir(d.wal); err != nil || len(entries) > 0 {
+		return
+	}
+	if _, err := os.Stat(d.statePath()); !errors.Is(err, fs.ErrNotExist) {
+		return
+	}
 	_ = os.RemoveAll(filepath.Dir(d.identityPath()))
 	_ = os.Remove(d.wal) // made elsewhere with --wal-dir, and still empty
 }
@@ -169,10 +176,11 @@ func (d *dataDir) discard() {
 // newInstance names a data directory.
 func newInstance() string { return rand.Text() }
 
-// firstBatch is a batch id that no member has used or will reach: two bytes of
-// the member id, five of the time in milliseconds, one to count in. A member
-// would have to take over 256 batches a millisecond since its last start to
-// meet its own.
-func firstBatch(memberID uint64, now time.Time) uint64 {
-	return memberID<<48 | uint64(now.UnixMilli())&0xffffffffff<<8
+// firstBatch is a batch id to count from. Ids tell apart what is under way at
+// the same time, so that two members, or a member before and after a restart,
+// would have to draw numbers within reach of each other out of 2^64.
+func firstBatch() uint64 {
+	var seed [8]byte
+	rand.Read(seed[:]) // never fails: crypto/rand ends the process instead
+	return binary.BigEndian.Uint64(seed[:])
 }

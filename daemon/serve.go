@@ -49,13 +49,14 @@ func (d *Daemon) serve(context.Context) error {
 }
 
 // awaitReady lets clients in as soon as there is a leader, this member has
-// introduced itself, and the client port has its certificate.
+// introduced itself and is level with the leader, and the client port has its
+// certificate.
 func (d *Daemon) awaitReady(ctx context.Context) error {
 	report := time.NewTicker(10 * time.Second)
 	defer report.Stop()
 	for {
 		changed, leader, links := d.member.Changed(), d.member.LeaderChanged(), d.mesh.Changed()
-		if d.introduced() {
+		if d.introduced() && d.level(ctx) {
 			break
 		}
 		if err := d.strangers(); err != nil {
@@ -83,6 +84,16 @@ func (d *Daemon) introduced() bool {
 	view := d.member.View()
 	self, ok := view.Members.Get(d.id.MemberID)
 	return ok && self.Name == d.id.Name && view.ClusterVersion != "" && d.member.Leader() != 0
+}
+
+// level returns when this member holds all that was acknowledged anywhere. The
+// log need not say so of its last entries: without this, a read from this
+// member's own state could go back behind what it answered before a restart.
+func (d *Daemon) level(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.RequestTimeout())
+	defer cancel()
+	_, err := d.member.MemberList(ctx, true)
+	return err == nil
 }
 
 // ID is this member's id, known once Ready is closed.

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"time"
 
 	"github.com/conclave-kv/conclave/internal/conclavepb"
 	"github.com/conclave-kv/conclave/member"
@@ -105,7 +104,7 @@ func (d *Daemon) openState(context.Context) error {
 		RequestTimeout:  d.cfg.RequestTimeout(),
 		MaxRequestBytes: int(d.cfg.MaxRequestBytes),
 		Quota:           d.cfg.QuotaBackendBytes,
-		FirstBatch:      firstBatch(d.id.MemberID, time.Now()),
+		FirstBatch:      firstBatch(),
 		Fatal:           d.fail,
 		Log:             d.log,
 		Registry:        d.registry,

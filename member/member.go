@@ -31,8 +31,9 @@ type Config struct {
 	MaxRequestBytes int
 	// Quota is --quota-backend-bytes as reported by Status.
 	Quota int64
-	// FirstBatch is a batch id that neither this member before a restart nor
-	// any other member has used or will reach.
+	// FirstBatch is a batch id to count from that is, as far as chance can
+	// make it so, far from where any other member counts, and from where this
+	// one did before a restart.
 	FirstBatch uint64
 	// Fatal is called once, from a goroutine of the Member, when the member
 	// cannot go on; the process must end.

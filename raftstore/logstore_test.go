@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -61,5 +62,26 @@ func TestNode_logWriteFails(t *testing.T) {
 	case <-fatal:
 	case <-ctx.Done():
 		t.Fatal("nobody was told")
+	}
+}
+
+// The largest entry that is taken can be read again after a restart; the log
+// would write a larger one too, and be unreadable.
+func TestNode_largestEntry(t *testing.T) {
+	dir := t.TempDir()
+	machine := &toyMachine{}
+	n := openLone(t, dir, machine)
+	term := lead(t, n)
+	if err := n.Propose(context.Background(), term, make([]byte, MaxEntry+1)); !errors.Is(err, ErrTooLarge) {
+		t.Fatalf("got %v", err)
+	}
+	propose(t, n, term, string(make([]byte, MaxEntry)))
+	propose(t, n, term, "after")
+	n.Close()
+	n.cfg.Mesh.Close()
+	again := machine.crash()
+	openLone(t, dir, again)
+	if got := again.all(); len(got) == 0 || len(got[0]) != MaxEntry {
+		t.Fatalf("%d entries after the restart", len(got))
 	}
 }

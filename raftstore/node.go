@@ -33,6 +33,11 @@ const (
 	commitTimeout    = 50 * time.Millisecond
 )
 
+// MaxEntry is the largest proposal in bytes. The log and the frames between
+// members end at 64 MiB; the log would take a larger entry and then be
+// unreadable.
+const MaxEntry = 62 << 20
+
 // Config is what a Node needs.
 type Config struct {
 	// Dir is the directory of the log; it is created.
@@ -143,9 +148,12 @@ func (n *Node) raftConfig() *raft.Config {
 }
 
 // Propose has data agreed as an entry of the given term, and returns once the
-// Machine of this member has applied it. ErrNotLeader is definite; any other
-// error leaves the outcome unknown.
+// Machine of this member has applied it. ErrNotLeader and ErrTooLarge are
+// definite; any other error leaves the outcome unknown.
 func (n *Node) Propose(ctx context.Context, term uint64, data []byte) error {
+	if len(data) > MaxEntry {
+		return ErrTooLarge
+	}
 	if n.raft.State() != raft.Leader || n.raft.CurrentTerm() != term {
 		return ErrNotLeader
 	}
