@@ -46,8 +46,15 @@ type readRounds struct {
 	mu     sync.Mutex
 	next   *readRound // joined by new reads, not started
 	active bool
+	ended  bool // no round starts any more
 	reach  map[uint64][]chan struct{} // waits for the Machine, by index
 }
+
+var closedChan = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 type readRound struct {
 	done chan struct{}
@@ -62,6 +69,9 @@ func newReadRounds(n *Node) *readRounds {
 func (r *readRounds) join() *readRound {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.ended {
+		return &readRound{done: closedChan, err: ErrStopped}
+	}
 	if r.next == nil {
 		r.next = &readRound{done: make(chan struct{})}
 	}
@@ -168,7 +178,14 @@ func (r *readRounds) applied(index uint64) {
 	}
 }
 
-func (r *readRounds) stop() { r.running.Wait() }
+// stop refuses further reads and waits for the round under way, which the end
+// of the node's context ends.
+func (r *readRounds) stop() {
+	r.mu.Lock()
+	r.ended = true
+	r.mu.Unlock()
+	r.running.Wait()
+}
 
 // confirmLead is the leader's half of a read: it notes the commit index, then
 // has a majority say, by messages sent after that, that the term is still
