@@ -44,8 +44,19 @@ func MustParseURLs(list string) URLs {
 	return urls
 }
 
+// HideUsers returns a flag's value fit for messages and logs: what stands
+// between the scheme and the last @ of URLs may be a password.
+func HideUsers(value string) string {
+	scheme, at := strings.Index(value, "://"), strings.LastIndex(value, "@")
+	if scheme < 0 || at < scheme {
+		return value
+	}
+	return value[:scheme] + "://***" + value[at:]
+}
+
 func parseURL(s string) (url.URL, error) {
 	u, err := url.Parse(s)
+	s = HideUsers(s)
 	if err != nil || u.Scheme == "" || !strings.Contains(s, "://") {
 		return url.URL{}, fmt.Errorf("%q is not a URL: write scheme://host:port, as in http://10.0.0.1:2380", s)
 	}

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -96,8 +97,12 @@ func checkUser(user string) error {
 	switch {
 	case user == "":
 		return errors.New("--cn: a client certificate needs the user's name")
-	case !utf8.ValidString(user) || strings.ContainsFunc(user, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		return fmt.Errorf("--cn %q: control characters and invalid UTF-8 are not possible in a name", user)
+	case !utf8.ValidString(user) || strings.ContainsFunc(user, func(r rune) bool { return !unicode.IsPrint(r) }):
+		// Not only control characters: what nobody sees makes two users look
+		// like one.
+		return fmt.Errorf("--cn %q: control and invisible characters and invalid UTF-8 are not possible in a name", user)
+	case strings.TrimSpace(user) != user:
+		return fmt.Errorf("--cn %q: leave out the space around the name", user)
 	case utf8.RuneCountInString(user) > maxCN:
 		return fmt.Errorf("--cn %q: %d characters, a certificate holds at most %d", user, utf8.RuneCountInString(user), maxCN)
 	}

@@ -128,7 +128,7 @@ func redacted(args []string) []string {
 		case secret && hasValue:
 			out[i] = "--" + name + "=***"
 		default:
-			out[i] = arg
+			out[i] = daemon.HideUsers(arg)
 		}
 		hide = secret && !hasValue
 	}

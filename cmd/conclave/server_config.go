@@ -72,7 +72,7 @@ func flagError(flag serverFlag, value string, err error) error {
 	if flag.boolean {
 		return failf(exitUsage, "invalid boolean value %q for flag -%s: %w", value, flag.name, err)
 	}
-	return failf(exitUsage, "invalid value %q for flag -%s: %w", value, flag.name, err)
+	return failf(exitUsage, "invalid value %q for flag -%s: %w", daemon.HideUsers(value), flag.name, err)
 }
 
 // configFile returns the file named by --config-file or the environment.
@@ -131,7 +131,7 @@ func (s *serverSettings) readEnv(environ []string) error {
 			if ns, ok := errors.AsType[*notSupported](err); ok {
 				return fmt.Errorf("%s: %w", key, ns)
 			}
-			return fmt.Errorf("invalid value %q for %s: %w", value, key, err)
+			return fmt.Errorf("invalid value %q for %s: %w", daemon.HideUsers(value), key, err)
 		}
 	}
 	s.warnUnknown(environ)
