@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/conclave-kv/conclave/internal/version"
 )
 
 // commandLine is a command line put in order. Flags may stand anywhere, as in
@@ -141,6 +143,9 @@ func (l *commandLine) unknownWord(word string, names []string) error {
 			return failf(exitError, "unknown command %q for %q; today it is %q", word, l.path(), "conclave "+now)
 		} else if ok {
 			return failf(exitError, "unknown command %q for %q; the server starts without a command word: conclave [flags]", word, l.path())
+		}
+		if slices.Contains(laterWords, word) {
+			return failf(exitError, "%s is not in conclave %s yet; conclave help lists what is", word, version.Conclave)
 		}
 	}
 	hint := didYouMean(word, "", names)

@@ -156,3 +156,13 @@ func FuzzArrange(f *testing.F) {
 		}
 	})
 }
+
+// A word that became a command is no longer one of a later version.
+func TestLaterWords_areNoCommands(t *testing.T) {
+	app := newApp(stdio{})
+	for _, word := range laterWords {
+		if app.Command(word) != nil {
+			t.Errorf("%s is a command", word)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -18,6 +19,9 @@ var signatures = []struct{ command, line, about string }{
 	{"user", "conclave user|role ...", "manage users and roles"},
 	{"get", "conclave put|get KEY ...", "use a cluster, as with etcdctl"},
 }
+
+// localCommands talk to no cluster; the global flags say nothing to them.
+var localCommands = []string{"dev", "version", "cert ca init", "cert show", "cluster-secret new"}
 
 // printHelp prints what was asked for: the word help alone is an overview,
 // --help alone adds the server's flags, and with a command both are about it.
@@ -106,6 +110,9 @@ func commandHelp(b *strings.Builder, app *cli.App, words []*cli.Command) {
 		fmt.Fprintf(b, "\n%s\n", c.Description)
 	}
 	flagHelp(b, "Flags", c.Flags)
+	if slices.Contains(localCommands, strings.Join(names[1:], " ")) {
+		return
+	}
 	flagHelp(b, "Global flags", app.Flags)
 	b.WriteString("\nEach global flag is also a variable: --endpoints is CONCLAVE_ENDPOINTS or ETCDCTL_ENDPOINTS.\n")
 }

@@ -13,6 +13,12 @@ var oldWords = map[string]string{
 	"health": "endpoint health", "members": "member list",
 }
 
+// laterWords are commands of etcdctl and of the README that this version does
+// not have.
+var laterWords = []string{
+	"auth", "check", "defrag", "downgrade", "elect", "lease", "lock", "make-mirror", "move-leader", "role", "snapshot", "user", "watch",
+}
+
 // maxNearWord bounds, in bytes, the words a near one is looked for: nothing
 // longer is a slip of the fingers, and the search is quadratic.
 const maxNearWord = 64

@@ -8,6 +8,10 @@ import (
 
 // runServer is the server form: flags without a command word.
 func runServer(line commandLine, std stdio) error {
+	// etcd ignores -v beside other flags. Who writes it alone asks something.
+	if len(line.flags) == 1 && line.flags[0].name == "v" {
+		return printServerVersion(std.out)
+	}
 	for _, f := range line.flags {
 		if f.name != "version" {
 			continue
