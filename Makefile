@@ -12,12 +12,21 @@ GOLANGCI_LINT      := v2.15.0
 # processes and not for the benchmark.
 RACE ?= $(shell $(GO) list ./... | grep -vE '/(cmd|test|bench|web)(/|$$)')
 
-# The packages that talk to other projects' programs.
-INTEROP ?= $(addprefix ./,$(sort $(dir $(shell git grep -l '^//go:build interop' -- '*_test.go' ':!test/interop'))))
+# Modules of their own, for what conclave must not depend on.
+NESTED := test/interop test/kvdiff
+
+# The tests that talk to other projects' programs: their files, packages and
+# names. The other tests of these packages are not repeated.
+interop_files = $(shell git grep -l '^//go:build interop' -- '*_test.go' $(NESTED:%=':!%'))
+interop_tests = $(shell grep -ohE '^func Test[A-Z][A-Za-z0-9_]*' $(interop_files) /dev/null | cut -c6- | paste -sd'|')
+INTEROP ?= $(addprefix ./,$(sort $(dir $(interop_files))))
+
+# Rounds of partition and heal, each with a seed of its own.
+PARTITION_ROUNDS ?= 100
 
 .DEFAULT_GOAL := build
-.PHONY: build test race vet fmt-check tidy-check lint generate generate-check interop-programs interop \
-	bench failover dev-smoke clean
+.PHONY: build test race race-build partitions vet fmt-check tidy-check lint linter generate generate-check \
+	interop-programs interop kvdiff bench failover dev-smoke clean
 
 build: ## bin/conclave
 	$(GO) build -trimpath -o bin/conclave ./cmd/conclave
@@ -28,9 +37,15 @@ test: ## everything that needs nothing but Go
 race:
 	$(GO) test -race $(RACE)
 
+race-build: ## what race runs, compiled into the build cache
+	$(GO) list -race -deps -test -export -f '' $(RACE)
+
+partitions: ## no stale read, no loss, in many rounds of partition and heal
+	$(GO) test ./internal/testcluster -count=1 -run '^TestCluster_partitionRounds$$' -rounds $(PARTITION_ROUNDS)
+
 vet:
-	$(GO) vet ./...
 	$(GO) vet -tags interop ./...
+	cd test/kvdiff && $(GO) vet ./...
 
 fmt-check:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); \
@@ -38,7 +53,7 @@ fmt-check:
 
 tidy-check:
 	$(GO) mod tidy -diff
-	cd test/interop && $(GO) mod tidy -diff
+	for module in $(NESTED); do ( cd $$module && $(GO) mod tidy -diff ) || exit; done
 
 # A tool's file name carries its version, so that a new version builds anew.
 $(TOOLS)/golangci-lint-$(GOLANGCI_LINT):
@@ -49,8 +64,11 @@ $(TOOLS)/pb-$(PROTOC_GEN_GO)-$(PROTOC_GEN_GO_GRPC)/protoc-gen-go:
 	GOBIN=$(@D) $(GO) install google.golang.org/grpc/cmd/protoc-gen-go-grpc@$(PROTOC_GEN_GO_GRPC)
 	GOBIN=$(@D) $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go@$(PROTOC_GEN_GO)
 
-lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT)
-	$< run --allow-parallel-runners ./...
+linter: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT)
+
+lint: linter ## go vet's checks and more
+	$(TOOLS)/golangci-lint-$(GOLANGCI_LINT) run --allow-parallel-runners ./...
+	cd test/kvdiff && $(TOOLS)/golangci-lint-$(GOLANGCI_LINT) run --allow-parallel-runners ./...
 
 PLUGINS := $(TOOLS)/pb-$(PROTOC_GEN_GO)-$(PROTOC_GEN_GO_GRPC)
 PROTOS  := $(notdir $(wildcard internal/conclavepb/*.proto))
@@ -76,9 +94,12 @@ interop-programs: ## real etcd, etcdctl, etcdutl in bin/interop
 	test/interop/build.sh
 
 # The programs of other projects that the interop tests talk to.
-interop: interop-programs
-	.ci/install bind9 bind9-dnsutils openssl curl iproute2
-	$(if $(INTEROP),$(GO) test -tags interop -count=1 $(INTEROP),@echo 'no package has interop tests')
+interop: interop-programs kvdiff
+	.ci/install bind9 bind9-dnsutils knot openssl curl iproute2 procps
+	$(GO) test -tags interop -count=1 -run '^($(interop_tests))$$' $(INTEROP)
+
+kvdiff: ## kv and etcd's own store answer alike
+	cd test/kvdiff && $(GO) test ./...
 
 bench: interop-programs build
 	$(GO) run ./bench run
