@@ -24,6 +24,9 @@ type faultNet struct {
 	listeners map[string]*memListener
 	links     map[[2]uint64]linkFault
 	limits    meshLimits
+	// filter returns false to lose a frame; may be nil. It is set with the
+	// lock held.
+	filter func(from, to uint64, raw []byte) bool
 }
 
 // linkFault is what happens to frames in one direction.
@@ -73,6 +76,9 @@ func (n *faultNet) hook(from uint64) frameHook {
 	return func(to uint64, raw []byte, inject func([]byte)) bool {
 		n.mu.Lock()
 		defer n.mu.Unlock()
+		if n.filter != nil && !n.filter(from, to, raw) {
+			return false
+		}
 		fault, ok := n.links[[2]uint64{from, to}]
 		if !ok {
 			return true

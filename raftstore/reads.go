@@ -46,7 +46,7 @@ type readRounds struct {
 	mu     sync.Mutex
 	next   *readRound // joined by new reads, not started
 	active bool
-	ended  bool // no round starts any more
+	ended  bool                       // no round starts any more
 	reach  map[uint64][]chan struct{} // waits for the Machine, by index
 }
 
