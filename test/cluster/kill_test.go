@@ -14,7 +14,10 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-var kills = flag.Int("kills", 10, "how often TestKill ends the leader")
+var (
+	kills     = flag.Int("kills", 10, "how often TestKill ends the leader")
+	blackouts = flag.Int("blackouts", 2, "how often TestKill ends all members at once")
+)
 
 // outageLimit is how soon after the leader's end a write must succeed. What is
 // usual is printed; bench failover compares it with etcd's.
@@ -40,12 +43,15 @@ func TestKill_leaderAgainAndAgainThenAll(t *testing.T) {
 		clients = append(clients, m.dial())
 		newGauge(t, m)
 	}
-	l := newLoad(t, g)
-	killLeaders(t, g, l, clients)
-	killAll(t, g, l, clients)
+	killLeaders(t, g, newLoad(t, g), clients)
+	for range *blackouts {
+		killAll(t, g, newLoad(t, g), clients)
+	}
+	sameOnDisk(t, g)
 }
 
 func killLeaders(t *testing.T, g *group, l *load, clients []*clientv3.Client) {
+	defer l.end()
 	var outages []time.Duration
 	for range *kills {
 		var leader *member
@@ -68,6 +74,9 @@ func killLeaders(t *testing.T, g *group, l *load, clients []*clientv3.Client) {
 		if t.Failed() {
 			t.FailNow()
 		}
+	}
+	if len(outages) == 0 {
+		return
 	}
 	slices.Sort(outages)
 	acked, _ := l.soFar()
@@ -97,11 +106,10 @@ func killAll(t *testing.T, g *group, l *load, clients []*clientv3.Client) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	resp, err := clients[0].Put(ctx, "k/last", "k/last")
+	resp, err := clients[0].Put(ctx, l.prefix+"last", l.prefix+"last")
 	if err != nil || resp.Header.Revision <= highest {
 		t.Errorf("put after the restart: %v, %v; revisions up to %d were acknowledged", resp, err, highest)
 	}
-	sameOnDisk(t, g)
 }
 
 // sameOnDisk stops all members and has etcd's tool compare their histories.

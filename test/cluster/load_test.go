@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,9 +18,10 @@ const writers = 4
 
 // load is clients that write without pause, and what they were told.
 type load struct {
-	t    *testing.T
-	stop context.CancelFunc
-	wait sync.WaitGroup
+	t      *testing.T
+	prefix string // of all its keys
+	stop   context.CancelFunc
+	wait   sync.WaitGroup
 
 	mu      sync.Mutex
 	acked   map[string]int64 // by key: the revision the answer named
@@ -29,11 +31,13 @@ type load struct {
 	woken   chan struct{}    // closed when next is set
 }
 
+var loads atomic.Int64
+
 // newLoad starts writers through any of the group's members. Every key is
 // written once.
 func newLoad(t *testing.T, g *group) *load {
 	ctx, cancel := context.WithCancel(t.Context())
-	l := &load{t: t, stop: cancel, acked: map[string]int64{}, woken: make(chan struct{})}
+	l := &load{t: t, prefix: fmt.Sprintf("k/%d/", loads.Add(1)), stop: cancel, acked: map[string]int64{}, woken: make(chan struct{})}
 	for w := range writers {
 		client := g.dial(g.members...)
 		l.wait.Go(func() { l.write(ctx, w, client) })
@@ -46,7 +50,7 @@ func newLoad(t *testing.T, g *group) *load {
 // is forgotten.
 func (l *load) write(ctx context.Context, writer int, client *clientv3.Client) {
 	for n := 0; ctx.Err() == nil; n++ {
-		key := fmt.Sprintf("k/%d/%06d", writer, n)
+		key := fmt.Sprintf("%s%d/%06d", l.prefix, writer, n)
 		began := time.Now()
 		once, cancel := context.WithTimeout(ctx, 5*time.Second)
 		resp, err := client.Put(once, key, key)
