@@ -301,3 +301,16 @@ func (c *nodeSet) setFilter(keep func(from, to uint64, m *raft.AppendEntriesRequ
 		return err != nil || !ok || keep(from, to, request)
 	}
 }
+
+// A leader that is cut off confirms no read, however well it believes to lead.
+func TestNode_cutOffLeaderConfirmsNothing(t *testing.T) {
+	c := newNodeSet(t, 1)
+	at, term := c.leader(t)
+	propose(t, c.nodes[at], term, "x")
+	c.net.isolate(c.nodes[at].cfg.Self, 1, 2, 3)
+	ctx, cancel := context.WithTimeout(context.Background(), toyElection)
+	defer cancel()
+	if err := c.nodes[at].ReadIndex(ctx); err == nil {
+		t.Fatal("a leader without a majority confirmed a read")
+	}
+}
