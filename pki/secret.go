@@ -79,12 +79,17 @@ func (s *Secret) String() string { return "cluster secret of trust domain " + s.
 // GoString is String: %#v must not print keys either.
 func (s *Secret) GoString() string { return s.String() }
 
-// Write creates the file with mode 0600, durably. An existing file is never
-// replaced: its cluster would be lost; the error wraps fs.ErrExist.
+// Write creates the file with mode 0600, durably, and its directory where that
+// is missing. The directory hides nothing: members may run as another user,
+// who reads the file through its group. An existing file is never replaced:
+// its cluster would be lost; the error wraps fs.ErrExist.
 func (s *Secret) Write(path string) error {
 	text, err := s.encode()
 	if err != nil {
 		return err
+	}
+	if err := durable.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("--out %s: %w", path, err)
 	}
 	switch err := durable.CreateFile(path, text, 0o600); {
 	case errors.Is(err, fs.ErrExist):

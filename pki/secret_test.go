@@ -50,6 +50,17 @@ func TestSecret_writeRefusesToReplace(t *testing.T) {
 	}
 }
 
+// README's first line for a host: /etc/conclave is not there yet.
+func TestSecret_writeMakesItsDirectory(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "etc", "conclave", "cluster.secret")
+	if err := newSecret(t).Write(path); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("%v, %v", info.Mode(), err)
+	}
+}
+
 func TestLoadSecret_permissions(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "cluster.secret")
 	if err := newSecret(t).Write(path); err != nil {
