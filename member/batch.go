@@ -2,6 +2,7 @@ package member
 
 import (
 	"sync"
+	"time"
 
 	"github.com/conclave-kv/conclave/raftstore/fsm"
 )
@@ -16,7 +17,8 @@ const (
 // batch is a group of requests that is agreed and applied as one log entry.
 type batch struct {
 	id      uint64
-	payload []byte // encoded requests without the entry's header
+	begun   time.Time // of its oldest request; how long it may wait counts from here
+	payload []byte    // encoded requests without the entry's header
 	waiters []chan fsm.Result
 
 	mu       sync.Mutex
@@ -27,7 +29,7 @@ type batch struct {
 }
 
 func newBatch(id uint64) *batch {
-	return &batch{id: id, done: make(chan struct{})}
+	return &batch{id: id, begun: time.Now(), done: make(chan struct{})}
 }
 
 func (b *batch) full() bool {

@@ -181,7 +181,7 @@ func (p *proposer) land(b *batch) {
 // send proposes a batch until it was applied here, or the time is up.
 func (p *proposer) send(b *batch) {
 	defer p.land(b)
-	ctx, cancel := context.WithTimeout(p.m.ctx, p.m.cfg.RequestTimeout)
+	ctx, cancel := p.limit(b)
 	defer cancel()
 	for {
 		lead, changed := p.m.node.Leadership()
@@ -208,6 +208,12 @@ func (p *proposer) send(b *batch) {
 			return
 		}
 	}
+}
+
+// limit bounds how long a batch may wait for its outcome, its time in the queue
+// included.
+func (p *proposer) limit(b *batch) (context.Context, context.CancelFunc) {
+	return context.WithDeadline(p.m.ctx, b.begun.Add(p.m.cfg.RequestTimeout))
 }
 
 // errAgain: the attempt is definitely lost and the next may start at once.
