@@ -69,8 +69,9 @@ func (a Agreement) Agree(ctx context.Context) error {
 		return err
 	}
 	a.Claims.Serve(a.Mesh)
-	err := a.claim(ctx, a.quorum())
-	if errors.Is(err, ErrClaimed) {
+	recorded, err := a.claim(ctx, a.quorum(), a.objection)
+	var refused *RefusedError
+	if errors.Is(err, ErrClaimed) || errors.As(err, &refused) && !recorded {
 		a.Undo()
 	}
 	return err
@@ -80,7 +81,7 @@ func (a Agreement) Agree(ctx context.Context) error {
 // until all have done so or ctx ends. It makes a wiped member known to whoever
 // is left to ask.
 func (a Agreement) TellAll(ctx context.Context) {
-	if err := a.claim(ctx, len(a.Members)); err != nil && ctx.Err() == nil {
+	if _, err := a.claim(ctx, len(a.Members), nil); err != nil && ctx.Err() == nil {
 		a.Log.Warn().Err(err).Msg("a peer does not accept this member's data directory")
 	}
 }
@@ -94,12 +95,13 @@ func (a Agreement) sessions(ctx context.Context) error {
 	var grace <-chan time.Time // runs once there is a majority
 	for {
 		changed := a.Mesh.Changed()
-		reached, missing, err := a.look()
+		peers := a.Mesh.Peers()
+		reached, missing, err := a.look(peers)
 		if err != nil {
 			return err
 		}
 		switch {
-		case reached+a.failed() == len(a.Members) && reached >= a.quorum():
+		case reached >= a.quorum() && settled(peers):
 			return nil
 		case reached < a.quorum():
 			grace = nil
@@ -121,10 +123,10 @@ func (a Agreement) sessions(ctx context.Context) error {
 
 // look counts who is reached. It fails when a peer objects to this member's
 // start, or so many peers belong to another plan that no majority is left.
-func (a Agreement) look() (reached int, missing []string, err error) {
+func (a Agreement) look(peers []PeerStatus) (reached int, missing []string, err error) {
 	reached = 1
 	var strangers []string
-	for _, p := range a.Mesh.Peers() {
+	for _, p := range peers {
 		var refused *RefusedError
 		switch {
 		case p.Inbound || p.Outbound:
@@ -143,37 +145,61 @@ func (a Agreement) look() (reached int, missing []string, err error) {
 	return reached, missing, nil
 }
 
-// failed counts the peers that cannot be reached at present.
-func (a Agreement) failed() int {
-	n := 0
-	for _, p := range a.Mesh.Peers() {
-		if !p.Inbound && !p.Outbound && p.LastError != nil {
-			n++
+// settled says whether every peer has either accepted this member or cannot be
+// reached at present. One that has only dialled may still refuse what it is
+// answered.
+func settled(peers []PeerStatus) bool {
+	for _, p := range peers {
+		if !p.Outbound && (p.Inbound || p.LastError == nil) {
+			return false
 		}
 	}
-	return n
+	return true
 }
 
-// claim has that many members record the start.
-func (a Agreement) claim(ctx context.Context, needed int) error {
+// objection is the refusal of a peer that takes no connection from this member,
+// and so cannot be asked to record its start. Two processes under one id are
+// none: the other may be the remains of an earlier attempt.
+func (a Agreement) objection() error {
+	for _, p := range a.Mesh.Peers() {
+		var refused *RefusedError
+		if !p.Inbound && !p.Outbound && errors.As(p.LastError, &refused) &&
+			refused.ByPeer && refused.code != conclavepb.PeerRefusal_DUPLICATE {
+			return fmt.Errorf("%s: %w", strings.Join(p.URLs, ","), refused)
+		}
+	}
+	return nil
+}
+
+// claim has that many members record the start. It gives up on what objection,
+// if any, says before a peer has answered that it did. An error says whether one
+// may have recorded it all the same: then the directory must be kept.
+func (a Agreement) claim(ctx context.Context, needed int, objection func() error) (recorded bool, err error) {
 	payload, err := proto.Marshal(&conclavepb.Claim{Member: a.Self, Instance: a.Instance})
 	if err != nil {
-		return err
+		return false, err
 	}
 	granted := map[uint64]bool{a.Self: true}
 	for pause := agreeRetry; len(granted) < needed; pause = min(2*pause, agreeRetryMost) {
 		changed := a.Mesh.Changed()
+		if objection != nil && len(granted) == 1 {
+			if err := objection(); err != nil {
+				return recorded, err
+			}
+		}
 		for _, id := range a.Members {
 			if granted[id] {
 				continue
 			}
 			err := a.ask(ctx, id, payload)
 			var refused *CallError
-			if errors.As(err, &refused) && refused.Code == codeClaimed {
-				return fmt.Errorf("%w: %s", ErrClaimed, refused.Text)
-			}
-			if err == nil {
-				granted[id] = true
+			switch {
+			case err == nil:
+				granted[id], recorded = true, true
+			case errors.As(err, &refused) && refused.Code == codeClaimed:
+				return recorded, fmt.Errorf("%w: %s", ErrClaimed, refused.Text)
+			case !errors.Is(err, ErrUnreachable) && !errors.Is(err, ErrBusy):
+				recorded = true
 			}
 		}
 		if len(granted) >= needed {
@@ -183,10 +209,10 @@ func (a Agreement) claim(ctx context.Context, needed int) error {
 		case <-changed:
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return fmt.Errorf("%w: the start was recorded by %d of %d members", ctx.Err(), len(granted), len(a.Members))
+			return recorded, fmt.Errorf("%w: the start was recorded by %d of %d members", ctx.Err(), len(granted), len(a.Members))
 		}
 	}
-	return nil
+	return true, nil
 }
 
 func (a Agreement) ask(ctx context.Context, id uint64, payload []byte) error {
