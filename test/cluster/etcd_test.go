@@ -21,6 +21,7 @@ const steps = 400
 // The same requests give the same answers and the same history on disk as with
 // a real etcd, and etcd's own tool reads ours.
 func TestDataDirectory_equalsEtcds(t *testing.T) {
+	t.Parallel()
 	s := newSolo(t)
 	ours := launch(t, "one", s.home, s.plain().argv()...)
 	theirHome := t.TempDir()
@@ -174,6 +175,7 @@ func anonymous(t *testing.T, text []byte) string {
 
 // A real etcd continues from our state file, restored with etcd's own tool.
 func TestDataDirectory_startsEtcd(t *testing.T) {
+	t.Parallel()
 	s := newSolo(t)
 	s.g.secret = ""
 	const keys = 20

@@ -15,6 +15,7 @@ var late = flag.Duration("late", 15*time.Second, "how much later the third membe
 
 // Any start order forms one cluster: two serve, and the third finds them.
 func TestForming_anyOrder(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 3, true)
 	server := onLoopback(t, g.zone())
 	g.findBy(server)
@@ -40,6 +41,7 @@ func TestForming_anyOrder(t *testing.T) {
 
 // The same with another name server.
 func TestForming_knot(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 3, false)
 	g.findBy(knot(t, g.zone(), "127.0.0.1", freePort(t, "127.0.0.1")))
 	form(t, g, [3]int{2, 0, 1}, 0)

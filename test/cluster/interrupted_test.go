@@ -18,6 +18,7 @@ var moments = []string{
 // A member, or all of them, killed at any moment of a first start need only be
 // started again.
 func TestForming_interrupted(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		victims int
@@ -43,6 +44,7 @@ func TestForming_interrupted(t *testing.T) {
 // A start that was interrupted before it agreed with anybody leaves a directory
 // that a later start, even of another plan, can use.
 func TestForming_abandoned(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 3, true)
 	first := g.members[0]
 	first.launch().says(serveTimeout, "found the first peers")

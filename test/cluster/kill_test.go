@@ -26,6 +26,7 @@ const outageLimit = 15 * time.Second
 // The leader dies again and again while clients write, then everybody dies at
 // once. No acknowledged write is lost and no member's revision goes back.
 func TestKill_leaderAgainAndAgainThenAll(t *testing.T) {
+	t.Parallel()
 	g := start(t, 3, true)
 	etcdctl := realTool(t, "etcdctl")
 	for _, m := range g.members {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -21,17 +22,20 @@ type lan struct {
 // hub.
 type host struct {
 	space, name, addr, home string
+	client                  string // port
 }
 
 // hubAddr is where the name server listens.
 const hubAddr = "10.213.7.1"
+
+var lans atomic.Int32
 
 // newLAN makes the namespaces; they, their links and their files under
 // /etc/netns are gone when the test ends.
 func newLAN(t *testing.T, n int) *lan {
 	t.Helper()
 	ip := installed(t, "ip")
-	prefix := fmt.Sprintf("conclave%d-", os.Getpid())
+	prefix := fmt.Sprintf("conclave%d-%d-", os.Getpid(), lans.Add(1))
 	l := &lan{hub: prefix + "hub"}
 	addSpace(t, ip, l.hub)
 	must(t, "", ip, "-n", l.hub, "link", "add", "br0", "type", "bridge")
@@ -98,65 +102,41 @@ func (h *host) in(argv ...string) []string {
 
 // Two flags on each host, and nothing else, form the cluster.
 func TestNamespacesRoot_twoFlagsFormTheCluster(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
-	l := newLAN(t, 3)
-	z := &zone{}
-	for _, h := range l.hosts {
-		z.srv("_etcd-server-ssl._tcp", h.name, "2380")
-		z.a(h.name, h.addr)
-	}
 	const otherPort = "4001" // the second host's, by its record
-	z.srv("_etcd-client-ssl._tcp", l.hosts[1].name, otherPort)
-	bind9(t, z, hubAddr, "53", "ip", "netns", "exec", l.hub)
-	secret := newSecret(t, t.TempDir())
-	var procs []*process
-	for _, h := range l.hosts {
-		procs = append(procs, launch(t, h.name, h.home, h.in(conclave, "--discovery-srv", "example.com", "--cluster-secret-file", secret)...))
-	}
-	for _, p := range procs {
-		p.says(serveTimeout, "serving client traffic securely")
-	}
-	first := l.hosts[0]
-	must(t, first.home, conclave, "cert", "issue", "--profile", "client", "--cn", "admin", "--cluster-secret-file", secret,
-		"--data-dir", filepath.Join(first.home, "default.conclave"))
-	credentials := []string{"--cacert", filepath.Join(first.home, "ca.pem"), "--cert", filepath.Join(first.home, "admin.pem"), "--key", filepath.Join(first.home, "admin-key.pem")}
-	etcdctl := realTool(t, "etcdctl")
+	w := newWire(t, func(i int) string { return []string{"2379", otherPort, "2379"}[i] })
+	first := w.hosts[0]
 	var want []string
-	for i, h := range l.hosts {
-		port := "2379"
-		if i == 1 {
-			port = otherPort
-		}
-		client := "https://" + h.name + ".example.com:" + port
-		want = append(want, fmt.Sprintf(", started, %s, https://%s.example.com:2380, %s, false", h.name, h.name, client))
-		for _, from := range l.hosts {
-			argv := from.in(append(append([]string{etcdctl, "--endpoints", client}, credentials...), "put", "last", from.name)...)
-			// etcdctl asks the system's resolver too.
-			if out := must(t, from.home, argv...); out != "OK\n" {
-				t.Errorf("put on %s from %s: %s", client, from.name, out)
+	for _, h := range w.hosts {
+		want = append(want, fmt.Sprintf(", started, %s, https://%s.example.com:2380, %s, false", h.name, h.name, h.clientURL()))
+		for _, from := range w.hosts {
+			argv := append([]string{w.etcdctl, "--endpoints", h.clientURL()}, w.credentials...)
+			if out := must(t, from.home, from.in(append(argv, "put", "last", from.name)...)...); out != "OK\n" {
+				t.Errorf("put on %s from %s: %s", h.name, from.name, out)
 			}
 		}
 	}
-	for _, h := range l.hosts {
-		list := must(t, h.home, h.in(append(append([]string{etcdctl, "--endpoints", "https://" + first.name + ".example.com:2379"}, credentials...), "member", "list")...)...)
+	for _, h := range w.hosts {
+		list, err := w.ctl(h, "member", "list")
 		contains(t, "member list", list, want...)
-		if n := strings.Count(list, "\n"); n != len(l.hosts) {
-			t.Errorf("%d members:\n%s", n, list)
+		if n := strings.Count(list, "\n"); err != nil || n != len(w.hosts) {
+			t.Errorf("%d members, %v:\n%s", n, err, list)
 		}
 	}
-	for _, program := range []string{etcdctl, conclave} {
-		argv := append([]string{program, "--discovery-srv", "example.com"}, credentials...)
+	for _, program := range []string{w.etcdctl, conclave} {
+		argv := append([]string{program, "--discovery-srv", "example.com"}, w.credentials...)
 		out := must(t, first.home, first.in(append(argv, "get", "last", "--print-value-only")...)...)
-		if out != l.hosts[2].name+"\n" {
+		if out != w.hosts[2].name+"\n" {
 			t.Errorf("%s --discovery-srv reads %q", program, out)
 		}
 	}
-	procs[0].stop()
+	w.procs[0].stop()
 	// A member that was part of the cluster has its certificates and its peers in
 	// its data directory.
 	again := launch(t, first.name, first.home, first.in(conclave)...)
 	again.says(serveTimeout, "discovery is skipped", "serving client traffic securely")
-	for _, p := range append(procs[1:], again) {
+	for _, p := range append(w.procs[1:], again) {
 		p.stop()
 	}
 }

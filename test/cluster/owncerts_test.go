@@ -12,6 +12,7 @@ import (
 // Certificates of a CA of one's own serve conclave and a real etcd alike, with
 // the same flags.
 func TestOwnCertificates_sameFlagsAsEtcd(t *testing.T) {
+	t.Parallel()
 	for name, program := range map[string]string{"conclave": conclave, "etcd": realTool(t, "etcd")} {
 		t.Run(name, func(t *testing.T) {
 			g := newGroup(t, 3, true)

@@ -20,6 +20,7 @@ const pauses = 5
 // A leader that was not run for a while does not know that it was replaced. What
 // it then says must be the truth, and nobody acknowledges what it did not keep.
 func TestPause_leaderWakesUpReplaced(t *testing.T) {
+	t.Parallel()
 	g := start(t, 3, true)
 	var clients []*clientv3.Client
 	for _, m := range g.members {

@@ -108,6 +108,7 @@ type badInput struct {
 }
 
 func TestBadInput_oneLineAndAnotherTry(t *testing.T) {
+	t.Parallel()
 	s := newSolo(t)
 	for _, c := range slices.Concat(s.badRecords(), s.badSecrets(t), s.badWords()) {
 		t.Run(c.name, func(t *testing.T) {

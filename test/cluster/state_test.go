@@ -42,6 +42,7 @@ func unchanged(t *testing.T, dir string, do func()) {
 }
 
 func TestBadInput_portTaken(t *testing.T) {
+	t.Parallel()
 	s := newSolo(t)
 	good := s.static()
 	for _, c := range []struct{ name, port, flag string }{
@@ -61,6 +62,7 @@ func TestBadInput_portTaken(t *testing.T) {
 }
 
 func TestBadInput_dataDirInUse(t *testing.T) {
+	t.Parallel()
 	s := newSolo(t)
 	first := launch(t, "one", s.home, s.static().argv()...)
 	first.says(serveTimeout, "ready to serve client requests")
@@ -74,6 +76,7 @@ func TestBadInput_dataDirInUse(t *testing.T) {
 }
 
 func TestBadInput_dataDirOfNewerVersion(t *testing.T) {
+	t.Parallel()
 	s := newSolo(t)
 	s.works(t, s.static())
 	path := filepath.Join(s.data, "member", "identity.json")
@@ -95,6 +98,7 @@ func TestBadInput_dataDirOfNewerVersion(t *testing.T) {
 
 // The data directory of a real etcd is refused and left as it is.
 func TestBadInput_dataDirOfEtcd(t *testing.T) {
+	t.Parallel()
 	s := newSolo(t)
 	argv := append([]string{realTool(t, "etcd")}, s.plain().argv()[1:]...)
 	etcd := launch(t, "etcd", s.home, argv...)
@@ -109,6 +113,7 @@ func TestBadInput_dataDirOfEtcd(t *testing.T) {
 // A directory of one cluster brought to the addresses of another is refused,
 // and still good where it belongs.
 func TestBadInput_dataDirOfAnotherCluster(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name           string
 		secure, secret bool // secret: the clusters have different ones
@@ -157,6 +162,7 @@ func TestBadInput_dataDirOfAnotherCluster(t *testing.T) {
 // Two members agree on a secret; the third comes with another one, and is told
 // so, with both trust domains.
 func TestBadInput_anotherSecret(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 3, true)
 	first := g.secret
 	stranger := g.members[2]
@@ -192,6 +198,7 @@ func domain(t *testing.T, path string) string {
 // An unresolvable name is named and waited for: once it is published, the same
 // process goes on.
 func TestDiscovery_waitsForAName(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(g *group, z *zone){
 		"name": func(g *group, z *zone) {
 			for _, m := range g.members {
@@ -227,6 +234,7 @@ func TestDiscovery_waitsForAName(t *testing.T) {
 // One that is told to stop while it waits for the others leaves nothing behind,
 // and one that is killed then can be started again.
 func TestDiscovery_endedWhileWaiting(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 3, true)
 	first := g.members[0]
 	first.launch().says(serveTimeout, "found the first peers")

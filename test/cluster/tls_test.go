@@ -13,6 +13,7 @@ import (
 // Another TLS implementation must accept our chains and be treated as we treat
 // ourselves.
 func TestTLS_openssl(t *testing.T) {
+	t.Parallel()
 	g := start(t, 3, true)
 	g.settle()
 	t.Run("verify", func(t *testing.T) { testVerify(t, g) })

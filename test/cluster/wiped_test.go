@@ -48,6 +48,7 @@ func untouched(t *testing.T, dir string) {
 // A member whose data directory was lost might vote twice under its id. It is
 // refused, with the way back; the others go on.
 func TestWiped_isRefused(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		secure bool
@@ -95,6 +96,7 @@ func TestWiped_isRefused(t *testing.T) {
 
 // One witness is enough.
 func TestWiped_oneWitness(t *testing.T) {
+	t.Parallel()
 	g := start(t, 3, false)
 	witness, down, wiped := g.members[0], g.members[1], g.members[2]
 	down.proc.stop()
