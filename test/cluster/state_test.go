@@ -41,6 +41,8 @@ func unchanged(t *testing.T, dir string, do func()) {
 	}
 }
 
+// A clock that is far off is not here: pki tests it with clocks of its own.
+
 func TestBadInput_portTaken(t *testing.T) {
 	t.Parallel()
 	s := newSolo(t)
@@ -244,4 +246,31 @@ func TestDiscovery_endedWhileWaiting(t *testing.T) {
 	first.proc.kill()
 	g.launch()
 	g.serve()
+}
+
+// A member that moves to another address is found there once DNS says so: its
+// name and port are what the others know.
+func TestDiscovery_movedMember(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, 3, true)
+	server := onLoopback(t, g.zone())
+	g.findBy(server)
+	g.launch()
+	g.serve()
+	for round, m := range g.members {
+		m.proc.stop()
+		m.addr = loopback()
+		server.publish(t, g.zone(), round+2)
+		m.launch()
+		m.serves()
+	}
+	// Nobody is where the cluster was formed.
+	g.serve()
+	g.one()
+	for _, m := range g.members {
+		out, err := m.ctl(conclave, "put", "k", m.name)
+		if err != nil || out != "OK\n" {
+			t.Errorf("put through %s: %q, %v", m.name, out, err)
+		}
+	}
 }
