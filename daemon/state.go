@@ -21,7 +21,7 @@ func (d *Daemon) connect(context.Context) error {
 	if !d.fresh {
 		var err error
 		if claims, err = raftstore.LoadClaims(d.dir.claimsPath()); err != nil {
-			return err
+			return fmt.Errorf("--data-dir %q: %w", d.dir.path, err)
 		}
 	}
 	d.claims = claims

@@ -14,7 +14,7 @@ import (
 )
 
 // ErrNoAgreement: too few of the planned members have the same plan.
-var ErrNoAgreement = errors.New("raftstore: the first members do not agree on who they are")
+var ErrNoAgreement = errors.New("the first members do not agree on who they are")
 
 // agreeReport is how often the operator is told who is waited for.
 const agreeReport = 10 * time.Second
