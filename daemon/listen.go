@@ -25,6 +25,9 @@ func (d *Daemon) bind(context.Context) error {
 		case err != nil:
 			return fmt.Errorf("--listen-peer-urls %s: %w", u.String(), err)
 		}
+		if addr, ok := ln.Addr().(*net.TCPAddr); ok && u.Scheme == "http" && !addr.IP.IsLoopback() {
+			d.log.Warn().Stringer("address", addr).Msg("serving peer traffic insecurely; whoever reaches this port can pose as a member")
+		}
 		d.peers = append(d.peers, ln)
 		d.onClose(func() { _ = ln.Close() }) // closed by the mesh before, if it got that far
 	}

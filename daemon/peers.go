@@ -84,17 +84,20 @@ func (d *Daemon) resume() {
 }
 
 // checkSchemes refuses a plan whose members would not all speak TLS to each
-// other, or not all plaintext, as this member was told to.
+// other, or not all plaintext, or speak TLS without certificates.
 func (d *Daemon) checkSchemes(plan bootstrap.Plan) error {
-	want := d.cfg.PeerTLS.scheme(d.cfg.ClusterSecretFile)
+	secure := plan.Secure || d.cfg.ClusterSecretFile != ""
+	if secure && d.cfg.ClusterSecretFile == "" && d.cfg.PeerTLS.CertFile == "" {
+		return fmt.Errorf("peer URL %s is https, but neither --cluster-secret-file nor --peer-cert-file is given; give one, or make the URL http", strings.Join(plan.PeerURLs, ","))
+	}
 	for _, m := range plan.Members {
 		for _, u := range m.PeerURLs {
-			switch got, _, _ := strings.Cut(u, "://"); {
-			case got == want:
-			case want == "https":
-				return fmt.Errorf("peer URL %s of %s is plaintext, but --cluster-secret-file or --peer-cert-file is given; make it https, or leave the flag out", u, m.Name)
+			switch isTLS := strings.HasPrefix(u, "https://"); {
+			case isTLS == secure:
+			case secure:
+				return fmt.Errorf("peer URL %s of %s is plaintext, but this member speaks TLS to its peers (--cluster-secret-file or --peer-cert-file); make it https, or start without TLS", u, m.Name)
 			default:
-				return fmt.Errorf("peer URL %s of %s is https, but neither --cluster-secret-file nor --peer-cert-file is given; give one, or make the URL http", u, m.Name)
+				return fmt.Errorf("peer URL %s of %s is https, but this member speaks plaintext to its peers; give --cluster-secret-file or --peer-cert-file and https URLs, or make it http", u, m.Name)
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -30,7 +31,7 @@ func (d *Daemon) connect(context.Context) error {
 		ClusterID:       d.id.ClusterID,
 		Instance:        d.id.Instance,
 		Plan:            d.id.planText(),
-		ServerTLS:       d.security.peerServer(),
+		ServerTLS:       d.peerServer(),
 		ClientTLS:       d.security.peerClient(),
 		PeerID:          d.security.peerID(),
 		Refusal:         d.security.refusal(),
@@ -53,6 +54,15 @@ func (d *Daemon) connect(context.Context) error {
 	}
 	d.mesh.SetPeers(peers)
 	return nil
+}
+
+// peerServer is how the peer port is protected: by TLS if any of its URLs says
+// so. Certificates beside plain URLs are ignored, as etcd does, with a warning.
+func (d *Daemon) peerServer() func() *tls.Config {
+	if _, ok := d.cfg.ListenPeerURLs.withScheme("https"); !ok {
+		return nil
+	}
+	return d.security.peerServer()
 }
 
 func (d *Daemon) dial() func(context.Context, string, string) (net.Conn, error) {
