@@ -39,7 +39,7 @@ race:
 	$(GO) test -race $(RACE)
 
 race-build: ## what race runs, compiled into the build cache
-	$(GO) list -race -deps -test -export -f '' $(RACE)
+	$(GO) list -race -deps -test -export $(RACE) >/dev/null
 
 partitions: ## no stale read, no loss, in many rounds of partition and heal
 	$(GO) test ./internal/testcluster -count=1 -run '^TestCluster_partitionRounds$$' -rounds $(PARTITION_ROUNDS)
