@@ -100,6 +100,11 @@ func (r *remote) remove() {
 
 // attach makes s the connection of its direction. The one it replaces is
 // closed: its dialler has given it up.
+//
+// A connection we dialled is where the peer's answers come. What waits when a
+// new one is there may have been answered on the one before, which the peer
+// took for open longer than we did, and would wait for ever. From the hello's
+// answer on the peer uses the new one.
 func (r *remote) attach(s *session) error {
 	r.mu.Lock()
 	if r.removed {
@@ -124,7 +129,7 @@ func (r *remote) attach(s *session) error {
 	if r.in != nil && r.out != nil {
 		r.lastErr, r.logged = nil, ""
 	}
-	if old != nil {
+	if old != nil || !s.inbound {
 		r.failPending()
 	}
 	r.mu.Unlock()

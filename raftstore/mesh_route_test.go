@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/conclave-kv/conclave/internal/conclavepb"
 )
 
@@ -157,6 +159,28 @@ func TestMesh_silenceIsFiveSeconds(t *testing.T) {
 		if got := (meshLimits{}).withDefaults(election).silence; got != want {
 			t.Errorf("election timeout %v: silent for %v, want %v", election, got, want)
 		}
+	}
+}
+
+// What was asked while our connection was gone may have been answered on it.
+func TestRemote_newConnectionFailsWhatWaits(t *testing.T) {
+	m := NewMesh(MeshConfig{Self: 1, ElectionTimeout: time.Second, Log: zerolog.Nop()})
+	defer m.Close()
+	r := newRemote(m, 2)
+	waiting, err := r.expect(1, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.attach(&session{instance: "i"}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case a := <-waiting.answer:
+		if !errors.Is(a.err, ErrConnectionLost) {
+			t.Fatalf("answered with %v", a.err)
+		}
+	default:
+		t.Fatal("it waits on, for an answer that may be lost")
 	}
 }
 

@@ -76,7 +76,7 @@ func find(t *testing.T, src *Source, self bootstrap.Self, records ...Record) (bo
 		src.Interfaces = hostWith("192.0.2.11")
 	}
 	return bootstrap.Resolve(t.Context(), src, self, bootstrap.Options{
-		Token: "etcd-cluster", Timeout: 300 * time.Millisecond, Log: zerolog.Nop(),
+		Token: "etcd-cluster", Timeout: 2 * time.Second, Log: zerolog.Nop(),
 		Backoff: bootstrap.Backoff{Min: time.Millisecond, Max: 20 * time.Millisecond},
 	})
 }
@@ -205,7 +205,7 @@ func TestSource_noRecord(t *testing.T) {
 	if !errors.Is(err, bootstrap.ErrTimeout) {
 		t.Errorf("error %v", err)
 	}
-	contains(t, err, "--discovery-timeout 300ms", "no SRV record _etcd-server-ssl._tcp.example.com", "NXDOMAIN",
+	contains(t, err, "--discovery-timeout 2s", "no SRV record _etcd-server-ssl._tcp.example.com", "NXDOMAIN",
 		"publish one for each member, or correct --discovery-srv")
 }
 

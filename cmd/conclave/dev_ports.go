@@ -9,20 +9,24 @@ import (
 
 const (
 	// devDNSPort is tried first for DNS, devClientPorts for the members: the
-	// ports of etcd and, for more than one member on a machine, those of its
-	// Procfile, continued.
+	// ports of etcd, those of its Procfile for more than one member on a
+	// machine, and more of that kind.
 	devDNSPort = 2353
 	// devPortTries bounds the search for each free port or pair; the next one
-	// is devPortStep further, which keeps the three kinds of port apart.
+	// is devPortStep further, which keeps the three kinds of port apart, and
+	// away from devEphemeral.
 	devPortTries = 100
 	devPortStep  = 10
+	// devEphemeral is where Linux takes ports for outgoing connections from: a
+	// member could find its port taken by one at the next start.
+	devEphemeral = 32768
 	// devPortPatience is how long members that a killed dev left behind may
 	// take to give their ports back.
 	devPortPatience = 10 * time.Second
 	devPortPoll     = 50 * time.Millisecond
 )
 
-var devClientPorts = [devMaxMembers]int{2379, 22379, 32379, 42379, 52379, 62379, 12379}
+var devClientPorts = [devMaxMembers]int{2379, 22379, 32379, 12379, 14379, 24379, 26379}
 
 // chooseDevState names n members and finds them ports: the usual ones where
 // they are free, and notes about those that are not. free tells whether a port
@@ -33,6 +37,9 @@ func chooseDevState(n int, free, freeForDNS func(port int) bool) (s devState, no
 	find := func(usual int, use string, ok func(int) bool) (int, error) {
 		for i := range devPortTries {
 			port := usual + i*devPortStep
+			if usual+devPortTries*devPortStep > devEphemeral {
+				port = usual - i*devPortStep
+			}
 			if !ok(port) {
 				continue
 			}
@@ -41,7 +48,7 @@ func chooseDevState(n int, free, freeForDNS func(port int) bool) (s devState, no
 			}
 			return port, nil
 		}
-		return 0, fmt.Errorf("no free port for %s from %d to %d", use, usual, usual+(devPortTries-1)*devPortStep)
+		return 0, fmt.Errorf("no free port for %s: tried %d, and %d more in steps of %d", use, usual, devPortTries-1, devPortStep)
 	}
 	s.Format = devStateFormat
 	if s.DNSPort, err = find(devDNSPort, "DNS", both); err != nil {

@@ -16,7 +16,7 @@ func TestDevPorts_usualOnes(t *testing.T) {
 	if err != nil || len(notes) != 0 {
 		t.Fatalf("notes %q, error %v", notes, err)
 	}
-	const want = "2379/2380, 22379/22380, 32379/32380, 42379/42380, 52379/52380, 62379/62380, 12379/12380 for clients/peers, 2353 for DNS"
+	const want = "2379/2380, 22379/22380, 32379/32380, 12379/12380, 14379/14380, 24379/24380, 26379/26380 for clients/peers, 2353 for DNS"
 	if got := s.ports(); got != want {
 		t.Errorf("ports %s\nwant  %s", got, want)
 	}
@@ -41,7 +41,7 @@ func TestDevPorts_someTaken(t *testing.T) {
 
 func TestDevPorts_noneFree(t *testing.T) {
 	_, _, err := chooseDevState(1, func(int) bool { return false }, anyPort)
-	if err == nil || !strings.Contains(err.Error(), "no free port for DNS from 2353 to 3343") {
+	if err == nil || !strings.Contains(err.Error(), "no free port for DNS: tried 2353, and 99 more in steps of 10") {
 		t.Fatalf("error %v", err)
 	}
 }

@@ -186,8 +186,11 @@ func newDevDir(t *testing.T) devDir {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first := 2400 + 10*rand.IntN(80)
-	free := func(port int) bool { return port%10000 >= first && freeTCP(port) }
+	distance := 10 * rand.IntN(80) // from the usual ones, in either direction
+	free := func(port int) bool {
+		away := port%10000 - devClientPorts[0]
+		return max(away, -away) >= distance && freeTCP(port)
+	}
 	s, _, err := chooseDevState(devDefaultMembers, free, freeUDP)
 	if err != nil {
 		t.Fatal(err)
