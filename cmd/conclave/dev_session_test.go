@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // checkLines pastes every line dev printed and looks at what comes out.
@@ -130,10 +131,7 @@ func checkTakenPort(t *testing.T, dir devDir) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", devAddr(s.Members[2].PeerPort))
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := listenSoon(t, devAddr(s.Members[2].PeerPort))
 	defer l.Close() //nolint:errcheck // a test's listener
 	r := startDev(t, "--dir", string(dir))
 	err = r.finish()
@@ -143,6 +141,23 @@ func checkTakenPort(t *testing.T, dir devDir) {
 	}
 	if err == nil || !strings.Contains(r.said(), want) {
 		t.Errorf("dev ended with %v:\n%s\nwant %s", err, r.said(), want)
+	}
+}
+
+// listenSoon listens where a process that was killed did a moment ago: it counts
+// as a zombie while its last threads still hold the port.
+func listenSoon(t *testing.T, addr string) net.Listener {
+	t.Helper()
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for deadline := time.Now().Add(devPatience); ; <-look.C {
+		l, err := net.Listen("tcp", addr)
+		if err == nil {
+			return l
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
 	}
 }
 
