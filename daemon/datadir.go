@@ -22,16 +22,17 @@ const directoryFormat = 1
 // is written once, when a majority has agreed to the plan, and with it the
 // directory counts as a member's.
 type identity struct {
-	Format      int                `json:"format"`
-	Instance    string             `json:"instance"` // random id of this directory
-	ClusterID   uint64             `json:"cluster_id"`
-	MemberID    uint64             `json:"member_id"`
-	Name        string             `json:"name"`
-	PeerURLs    []string           `json:"peer_urls"`
-	ClientURLs  []string           `json:"client_urls"`
-	Token       string             `json:"token"`
-	Members     []bootstrap.Member `json:"first_members"`
-	TrustDomain string             `json:"trust_domain,omitempty"` // of conclave's own CA
+	Format     int                `json:"format"`
+	Instance   string             `json:"instance"` // random id of this directory
+	ClusterID  uint64             `json:"cluster_id"`
+	MemberID   uint64             `json:"member_id"`
+	Name       string             `json:"name"`
+	PeerURLs   []string           `json:"peer_urls"`
+	ClientURLs []string           `json:"client_urls"`
+	Token      string             `json:"token"`
+	Members    []bootstrap.Member `json:"first_members"`
+	// Started: the state file was made, and so this member may have voted.
+	Started bool `json:"started"`
 }
 
 // planText is what a member of another cluster is shown.
@@ -163,7 +164,7 @@ func (d *dataDir) save(id identity) error {
 // discard undoes save, for a start that was refused. A directory with a log or
 // a state file is a member's, and stays.
 func (d *dataDir) discard() {
-	if entries, err := os.ReadDir(d.wal); err != nil || len(entries) > 0 {
+	if d.hasLog() {
 		return
 	}
 	if _, err := os.Stat(d.statePath()); !errors.Is(err, fs.ErrNotExist) {
@@ -171,6 +172,12 @@ func (d *dataDir) discard() {
 	}
 	_ = os.RemoveAll(filepath.Dir(d.identityPath()))
 	_ = os.Remove(d.wal) // made elsewhere with --wal-dir, and still empty
+}
+
+// hasLog reports whether there is anything of a log.
+func (d *dataDir) hasLog() bool {
+	entries, err := os.ReadDir(d.wal)
+	return len(entries) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist)
 }
 
 // newInstance names a data directory.

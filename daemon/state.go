@@ -89,7 +89,11 @@ func (d *Daemon) agree(ctx context.Context) error {
 	for _, m := range d.id.Members {
 		agreement.Members = append(agreement.Members, m.ID)
 	}
-	if _, err := os.Stat(d.dir.statePath()); !d.fresh && err == nil {
+	_, err := os.Stat(d.dir.statePath())
+	if d.id.Started && err != nil && !d.dir.hasLog() { // with the log, the state is made again from it
+		return fmt.Errorf("--data-dir %q has lost the state of member %s (%s): %w; restore the directory, or remove the member from the cluster and add it again under a new id", d.dir.path, d.id.Name, hex(d.id.MemberID), err)
+	}
+	if !d.fresh && err == nil {
 		d.claims.Serve(d.mesh)
 	} else if err := agreement.Agree(ctx); err != nil {
 		return fmt.Errorf("start of member %s (%s): %w", d.id.Name, hex(d.id.MemberID), err)
@@ -105,6 +109,12 @@ func (d *Daemon) openState(context.Context) error {
 		return fmt.Errorf("--data-dir %q: %w", d.dir.path, err)
 	}
 	d.machine = machine
+	if !d.id.Started { // from here on it may vote
+		d.id.Started = true
+		if err := d.dir.save(d.id); err != nil {
+			return errors.Join(err, machine.Close())
+		}
+	}
 	d.onClose(d.closing("state file", machine.Close))
 	d.member = member.New(member.Config{
 		ID:              d.id.MemberID,

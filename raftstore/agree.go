@@ -134,7 +134,7 @@ func (a Agreement) look(peers []PeerStatus) (reached int, missing []string, err 
 			continue
 		case errors.Is(p.LastError, ErrOtherCluster), a.Hopeless != nil && a.Hopeless(p.LastError):
 			strangers = append(strangers, fmt.Sprintf("%s: %v", strings.Join(p.URLs, ","), p.LastError))
-		case errors.As(p.LastError, &refused) && refused.ByPeer:
+		case errors.As(p.LastError, &refused) && refused.ByPeer && refused.code != conclavepb.PeerRefusal_CLOSING:
 			return 0, nil, fmt.Errorf("%s: %w", strings.Join(p.URLs, ","), refused)
 		}
 		missing = append(missing, strings.Join(p.URLs, ","))
@@ -159,12 +159,13 @@ func settled(peers []PeerStatus) bool {
 
 // objection is the refusal of a peer that takes no connection from this member,
 // and so cannot be asked to record its start. Two processes under one id are
-// none: the other may be the remains of an earlier attempt.
+// none: the other may be the remains of an earlier attempt. Nor is a peer that
+// is shutting down.
 func (a Agreement) objection() error {
 	for _, p := range a.Mesh.Peers() {
 		var refused *RefusedError
 		if !p.Inbound && !p.Outbound && errors.As(p.LastError, &refused) &&
-			refused.ByPeer && refused.code != conclavepb.PeerRefusal_DUPLICATE {
+			refused.ByPeer && refused.code != conclavepb.PeerRefusal_DUPLICATE && refused.code != conclavepb.PeerRefusal_CLOSING {
 			return fmt.Errorf("%s: %w", strings.Join(p.URLs, ","), refused)
 		}
 	}

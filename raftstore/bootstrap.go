@@ -18,13 +18,18 @@ var keyCurrentTerm = []byte("CurrentTerm")
 // bootstrap writes the first entry, the same on every member, to an empty log.
 // The term goes first: an interrupted bootstrap leaves an empty log and is done
 // again, while a log without its term would be continued in term 0.
-func bootstrap(logs *logStore, conf *conclavepb.Configuration) error {
+// A state file that holds something had a log, whose loss must be noticed before
+// a new one is begun.
+func bootstrap(logs *logStore, machine Machine, conf *conclavepb.Configuration) error {
 	last, err := logs.LastIndex()
 	if err != nil {
 		return fmt.Errorf("read log: %w", err)
 	}
 	if last > 0 {
 		return nil
+	}
+	if synced, _ := machine.Synced().Position(); synced > 0 {
+		return fmt.Errorf("%w: state at index %d, the log is empty", ErrLogBehindState, synced)
 	}
 	if conf == nil {
 		return ErrEmptyLog

@@ -218,7 +218,7 @@ func (m *Mesh) caller(id uint64) (*remote, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
-		return nil, refuse(conclavepb.PeerRefusal_NOT_ADMITTED, "this member is shutting down")
+		return nil, refuse(conclavepb.PeerRefusal_CLOSING, "this member is shutting down")
 	}
 	if m.remotes[id] == nil && len(m.remotes) >= maxRemotes {
 		m.forgetStrangers()

@@ -99,7 +99,7 @@ func Open(cfg Config) (*Node, error) {
 }
 
 func open(cfg Config, logs *logStore) (*Node, error) {
-	if err := bootstrap(logs, cfg.Bootstrap); err != nil {
+	if err := bootstrap(logs, cfg.Machine, cfg.Bootstrap); err != nil {
 		return nil, err
 	}
 	if err := replay(cfg.Machine, logs, cfg.Log); err != nil {

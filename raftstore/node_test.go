@@ -254,8 +254,24 @@ func TestBootstrap_emptyWithoutMembership(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer logs.Close()
-	if err := bootstrap(logs, nil); !errors.Is(err, ErrEmptyLog) {
+	if err := bootstrap(logs, &toyMachine{}, nil); !errors.Is(err, ErrEmptyLog) {
 		t.Fatalf("got %v", err)
+	}
+}
+
+// A member that lost its log but not its state begins no new log.
+func TestBootstrap_logLost(t *testing.T) {
+	logs, err := openLogStore(t.TempDir(), prometheus.NewRegistry(), zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer logs.Close()
+	machine := &toyMachine{synced: toyPosition{index: 7, term: 2}}
+	if err := bootstrap(logs, machine, loneMember()); !errors.Is(err, ErrLogBehindState) {
+		t.Fatalf("got %v", err)
+	}
+	if last, _ := logs.LastIndex(); last != 0 {
+		t.Fatal("an entry was written")
 	}
 }
 

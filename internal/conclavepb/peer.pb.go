@@ -40,6 +40,8 @@ const (
 	PeerRefusal_NOT_ADMITTED PeerRefusal_Code = 5
 	// The same id is connected from another data directory.
 	PeerRefusal_DUPLICATE PeerRefusal_Code = 6
+	// The member is shutting down; it may be asked again later.
+	PeerRefusal_CLOSING PeerRefusal_Code = 7
 )
 
 // Enum value maps for PeerRefusal_Code.
@@ -52,6 +54,7 @@ var (
 		4: "CERTIFICATE",
 		5: "NOT_ADMITTED",
 		6: "DUPLICATE",
+		7: "CLOSING",
 	}
 	PeerRefusal_Code_value = map[string]int32{
 		"UNSPECIFIED":   0,
@@ -61,6 +64,7 @@ var (
 		"CERTIFICATE":   4,
 		"NOT_ADMITTED":  5,
 		"DUPLICATE":     6,
+		"CLOSING":       7,
 	}
 )
 
@@ -1010,10 +1014,10 @@ const file_peer_proto_rawDesc = "" +
 	"\binstance\x18\x05 \x01(\tR\binstance\x12\x1d\n" +
 	"\n" +
 	"unix_nanos\x18\x06 \x01(\x03R\tunixNanos\x12\x12\n" +
-	"\x04plan\x18\a \x01(\tR\x04plan\"\xd7\x01\n" +
+	"\x04plan\x18\a \x01(\tR\x04plan\"\xe5\x01\n" +
 	"\vPeerRefusal\x126\n" +
 	"\x04code\x18\x01 \x01(\x0e2\".conclave.peer.v1.PeerRefusal.CodeR\x04code\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"|\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\x89\x01\n" +
 	"\x04Code\x12\x0f\n" +
 	"\vUNSPECIFIED\x10\x00\x12\f\n" +
 	"\bPROTOCOL\x10\x01\x12\x11\n" +
@@ -1021,7 +1025,8 @@ const file_peer_proto_rawDesc = "" +
 	"\fOTHER_MEMBER\x10\x03\x12\x0f\n" +
 	"\vCERTIFICATE\x10\x04\x12\x10\n" +
 	"\fNOT_ADMITTED\x10\x05\x12\r\n" +
-	"\tDUPLICATE\x10\x06\"[\n" +
+	"\tDUPLICATE\x10\x06\x12\v\n" +
+	"\aCLOSING\x10\a\"[\n" +
 	"\n" +
 	"RaftHeader\x12)\n" +
 	"\x10protocol_version\x18\x01 \x01(\x03R\x0fprotocolVersion\x12\x0e\n" +

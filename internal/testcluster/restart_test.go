@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -118,6 +119,25 @@ func TestCluster_wipedMemberIsRefused(t *testing.T) {
 	}
 	if _, err := os.Stat(wiped.Dir); !os.IsNotExist(err) {
 		t.Fatalf("a refused start left its directory: %v", err)
+	}
+	if _, err := client(t, c.Members[0].ClientURL).Put(within(t), "k", "v"); err != nil {
+		t.Fatalf("the others: %v", err)
+	}
+}
+
+// Nor must one that lost its state and its log, and kept the rest.
+func TestCluster_lostStateIsRefused(t *testing.T) {
+	c := testcluster.Start(t, 3, testcluster.Options{})
+	m := c.Members[1]
+	m.Stop()
+	for _, part := range []string{"wal", "snap"} {
+		if err := os.RemoveAll(filepath.Join(m.Dir, "member", part)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.Launch()
+	if err := m.AwaitEnd(); err == nil || !strings.Contains(err.Error(), "has lost the state") || !strings.Contains(err.Error(), "--data-dir") {
+		t.Fatalf("got %v", err)
 	}
 	if _, err := client(t, c.Members[0].ClientURL).Put(within(t), "k", "v"); err != nil {
 		t.Fatalf("the others: %v", err)
