@@ -174,9 +174,9 @@ func (s *Store) newEntry(rev revision, rec *record, enc []byte) *entry {
 		s.inline += size
 		return e
 	}
-	stub := *rec
-	stub.value = nil
-	e.enc = stub.encode()
+	bare := *rec
+	bare.value = nil
+	e.enc = bare.encode()
 	return e
 }
 

@@ -24,6 +24,7 @@ func TestCluster_writesSurviveLeaderStop(t *testing.T) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	written := 0
+	progress := make(chan struct{}, 1)
 	for i := range clients {
 		if i == leader {
 			continue
@@ -37,6 +38,10 @@ func TestCluster_writesSurviveLeaderStop(t *testing.T) {
 				mu.Lock()
 				written++
 				mu.Unlock()
+				select {
+				case progress <- struct{}{}:
+				default:
+				}
 			}
 		})
 	}
@@ -45,7 +50,7 @@ func TestCluster_writesSurviveLeaderStop(t *testing.T) {
 		mu.Lock()
 		want := written + more
 		mu.Unlock()
-		deadline := time.Now().Add(15 * time.Second)
+		tooLate := time.After(15 * time.Second)
 		for {
 			mu.Lock()
 			enough := written >= want
@@ -53,10 +58,11 @@ func TestCluster_writesSurviveLeaderStop(t *testing.T) {
 			if enough || t.Failed() {
 				return
 			}
-			if time.Now().After(deadline) {
+			select {
+			case <-progress:
+			case <-tooLate:
 				t.Fatal("writes do not go on")
 			}
-			time.Sleep(5 * time.Millisecond) // between two looks at a counter
 		}
 	}
 	awaitMore(50)
