@@ -121,8 +121,9 @@ func agreeUnderFaults(t *testing.T, seed int64) {
 	for range 5 {
 		c.fault(rng)
 		time.Sleep(time.Duration(50+rng.IntN(350)) * time.Millisecond) // how long a fault lasts
+		before := len(known.known())
 		c.net.heal()
-		time.Sleep(time.Duration(rng.IntN(200)) * time.Millisecond)
+		eventually(t, "progress after the links are healed", func() bool { return len(known.known()) > before })
 		for i := range c.machines {
 			c.samePrefix(t, i, (i+1)%len(c.machines))
 		}
@@ -130,7 +131,8 @@ func agreeUnderFaults(t *testing.T, seed int64) {
 	stop()
 	work.Wait()
 	for i := range c.nodes {
-		c.read(limited(t), t, i, &known)
+		// Lost frames are missed only after some seconds.
+		eventually(t, "a read after the links are healed", func() bool { return c.read(limited(t), t, i, &known) })
 	}
 	eventually(t, "equal machines", func() bool {
 		all := c.machines[0].all()
@@ -140,7 +142,7 @@ func agreeUnderFaults(t *testing.T, seed int64) {
 }
 
 func limited(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -162,11 +164,11 @@ func (c *nodeSet) write(ctx context.Context, n *Node, known *outcomes) {
 	}
 }
 
-// read checks one linearizable read of member i.
-func (c *nodeSet) read(ctx context.Context, t *testing.T, i int, known *outcomes) {
+// read checks one linearizable read of member i; false if it was not answered.
+func (c *nodeSet) read(ctx context.Context, t *testing.T, i int, known *outcomes) bool {
 	before := known.known()
 	if err := c.nodes[i].ReadIndex(ctx); err != nil {
-		return
+		return false
 	}
 	have := map[string]bool{}
 	for _, v := range c.machines[i].all() {
@@ -175,9 +177,10 @@ func (c *nodeSet) read(ctx context.Context, t *testing.T, i int, known *outcomes
 	for _, v := range before {
 		if !have[v] {
 			t.Errorf("stale read on member %d: %s was acknowledged before it", i+1, v)
-			return
+			return true
 		}
 	}
+	return true
 }
 
 // fault breaks links: one of them, all of one member, or some at random.
