@@ -38,10 +38,15 @@ const (
 	PeerRefusal_CERTIFICATE PeerRefusal_Code = 4
 	// The member table does not admit this id from this data directory.
 	PeerRefusal_NOT_ADMITTED PeerRefusal_Code = 5
-	// The same id is connected from another data directory.
+	// Another process runs under the same id.
 	PeerRefusal_DUPLICATE PeerRefusal_Code = 6
 	// The member is shutting down; it may be asked again later.
 	PeerRefusal_CLOSING PeerRefusal_Code = 7
+	// The id was removed from the cluster, for ever.
+	PeerRefusal_REMOVED PeerRefusal_Code = 8
+	// The id is not, or not yet, in the member table here; it may be asked
+	// again soon.
+	PeerRefusal_NOT_MEMBER PeerRefusal_Code = 9
 )
 
 // Enum value maps for PeerRefusal_Code.
@@ -55,6 +60,8 @@ var (
 		5: "NOT_ADMITTED",
 		6: "DUPLICATE",
 		7: "CLOSING",
+		8: "REMOVED",
+		9: "NOT_MEMBER",
 	}
 	PeerRefusal_Code_value = map[string]int32{
 		"UNSPECIFIED":   0,
@@ -65,6 +72,8 @@ var (
 		"NOT_ADMITTED":  5,
 		"DUPLICATE":     6,
 		"CLOSING":       7,
+		"REMOVED":       8,
+		"NOT_MEMBER":    9,
 	}
 )
 
@@ -109,7 +118,12 @@ type PeerHello struct {
 	// The dialling member's clock, in nanoseconds since 1970.
 	UnixNanos int64 `protobuf:"varint,6,opt,name=unix_nanos,json=unixNanos,proto3" json:"unix_nanos,omitempty"`
 	// What to call this cluster in a refusal, for people.
-	Plan          string `protobuf:"bytes,7,opt,name=plan,proto3" json:"plan,omitempty"`
+	Plan string `protobuf:"bytes,7,opt,name=plan,proto3" json:"plan,omitempty"`
+	// Drawn by the dialling process when it started.
+	Nonce uint64 `protobuf:"fixed64,8,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	// The dialling process still holds an open connection, whose place this one
+	// takes: what travels on that one is not lost.
+	Renews        bool `protobuf:"varint,9,opt,name=renews,proto3" json:"renews,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -193,16 +207,35 @@ func (x *PeerHello) GetPlan() string {
 	return ""
 }
 
+func (x *PeerHello) GetNonce() uint64 {
+	if x != nil {
+		return x.Nonce
+	}
+	return 0
+}
+
+func (x *PeerHello) GetRenews() bool {
+	if x != nil {
+		return x.Renews
+	}
+	return false
+}
+
 // PeerHelloReply is the answer; without a refusal the session is open.
 type PeerHelloReply struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Refusal       *PeerRefusal           `protobuf:"bytes,1,opt,name=refusal,proto3" json:"refusal,omitempty"`
-	Protocol      uint32                 `protobuf:"varint,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
-	ClusterId     uint64                 `protobuf:"fixed64,3,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	MemberId      uint64                 `protobuf:"fixed64,4,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
-	Instance      string                 `protobuf:"bytes,5,opt,name=instance,proto3" json:"instance,omitempty"`
-	UnixNanos     int64                  `protobuf:"varint,6,opt,name=unix_nanos,json=unixNanos,proto3" json:"unix_nanos,omitempty"`
-	Plan          string                 `protobuf:"bytes,7,opt,name=plan,proto3" json:"plan,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Refusal   *PeerRefusal           `protobuf:"bytes,1,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	Protocol  uint32                 `protobuf:"varint,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	ClusterId uint64                 `protobuf:"fixed64,3,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	MemberId  uint64                 `protobuf:"fixed64,4,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
+	Instance  string                 `protobuf:"bytes,5,opt,name=instance,proto3" json:"instance,omitempty"`
+	UnixNanos int64                  `protobuf:"varint,6,opt,name=unix_nanos,json=unixNanos,proto3" json:"unix_nanos,omitempty"`
+	Plan      string                 `protobuf:"bytes,7,opt,name=plan,proto3" json:"plan,omitempty"`
+	// Drawn by the answering process when it started.
+	Nonce uint64 `protobuf:"fixed64,8,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	// When the answering side will end this connection because the dialling
+	// side's certificate ends, in nanoseconds since 1970; 0 for never.
+	Expires       int64 `protobuf:"varint,9,opt,name=expires,proto3" json:"expires,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -284,6 +317,20 @@ func (x *PeerHelloReply) GetPlan() string {
 		return x.Plan
 	}
 	return ""
+}
+
+func (x *PeerHelloReply) GetNonce() uint64 {
+	if x != nil {
+		return x.Nonce
+	}
+	return 0
+}
+
+func (x *PeerHelloReply) GetExpires() int64 {
+	if x != nil {
+		return x.Expires
+	}
+	return 0
 }
 
 // PeerRefusal says why a session is not opened.
@@ -994,7 +1041,7 @@ var File_peer_proto protoreflect.FileDescriptor
 const file_peer_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"peer.proto\x12\x10conclave.peer.v1\"\xb9\x01\n" +
+	"peer.proto\x12\x10conclave.peer.v1\"\xe7\x01\n" +
 	"\tPeerHello\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x1d\n" +
 	"\n" +
@@ -1004,7 +1051,9 @@ const file_peer_proto_rawDesc = "" +
 	"\binstance\x18\x05 \x01(\tR\binstance\x12\x1d\n" +
 	"\n" +
 	"unix_nanos\x18\x06 \x01(\x03R\tunixNanos\x12\x12\n" +
-	"\x04plan\x18\a \x01(\tR\x04plan\"\xf0\x01\n" +
+	"\x04plan\x18\a \x01(\tR\x04plan\x12\x14\n" +
+	"\x05nonce\x18\b \x01(\x06R\x05nonce\x12\x16\n" +
+	"\x06renews\x18\t \x01(\bR\x06renews\"\xa0\x02\n" +
 	"\x0ePeerHelloReply\x127\n" +
 	"\arefusal\x18\x01 \x01(\v2\x1d.conclave.peer.v1.PeerRefusalR\arefusal\x12\x1a\n" +
 	"\bprotocol\x18\x02 \x01(\rR\bprotocol\x12\x1d\n" +
@@ -1014,10 +1063,12 @@ const file_peer_proto_rawDesc = "" +
 	"\binstance\x18\x05 \x01(\tR\binstance\x12\x1d\n" +
 	"\n" +
 	"unix_nanos\x18\x06 \x01(\x03R\tunixNanos\x12\x12\n" +
-	"\x04plan\x18\a \x01(\tR\x04plan\"\xe5\x01\n" +
+	"\x04plan\x18\a \x01(\tR\x04plan\x12\x14\n" +
+	"\x05nonce\x18\b \x01(\x06R\x05nonce\x12\x18\n" +
+	"\aexpires\x18\t \x01(\x03R\aexpires\"\x82\x02\n" +
 	"\vPeerRefusal\x126\n" +
 	"\x04code\x18\x01 \x01(\x0e2\".conclave.peer.v1.PeerRefusal.CodeR\x04code\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"\x89\x01\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\xa6\x01\n" +
 	"\x04Code\x12\x0f\n" +
 	"\vUNSPECIFIED\x10\x00\x12\f\n" +
 	"\bPROTOCOL\x10\x01\x12\x11\n" +
@@ -1026,7 +1077,10 @@ const file_peer_proto_rawDesc = "" +
 	"\vCERTIFICATE\x10\x04\x12\x10\n" +
 	"\fNOT_ADMITTED\x10\x05\x12\r\n" +
 	"\tDUPLICATE\x10\x06\x12\v\n" +
-	"\aCLOSING\x10\a\"[\n" +
+	"\aCLOSING\x10\a\x12\v\n" +
+	"\aREMOVED\x10\b\x12\x0e\n" +
+	"\n" +
+	"NOT_MEMBER\x10\t\"[\n" +
 	"\n" +
 	"RaftHeader\x12)\n" +
 	"\x10protocol_version\x18\x01 \x01(\x03R\x0fprotocolVersion\x12\x0e\n" +
