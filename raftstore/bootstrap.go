@@ -17,10 +17,11 @@ var keyCurrentTerm = []byte("CurrentTerm")
 
 // bootstrap writes the first entry, the same on every member, to an empty log.
 // The term goes first: an interrupted bootstrap leaves an empty log and is done
-// again, while a log without its term would be continued in term 0.
+// again, while a log without its term would be continued in term 0. A member
+// that joins writes nothing: its first entries come from the leader.
 // A state file that holds something had a log, whose loss must be noticed before
 // a new one is begun.
-func bootstrap(logs *logStore, machine Machine, conf *conclavepb.Configuration) error {
+func bootstrap(logs *logStore, machine Machine, conf *conclavepb.Configuration, join bool) error {
 	last, err := logs.LastIndex()
 	if err != nil {
 		return fmt.Errorf("read log: %w", err)
@@ -30,6 +31,9 @@ func bootstrap(logs *logStore, machine Machine, conf *conclavepb.Configuration) 
 	}
 	if synced, _ := machine.Synced().Position(); synced > 0 {
 		return fmt.Errorf("%w: state at index %d, the log is empty", ErrLogBehindState, synced)
+	}
+	if join {
+		return nil // the leader fills it
 	}
 	if conf == nil {
 		return ErrEmptyLog

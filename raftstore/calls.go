@@ -18,18 +18,21 @@ const (
 	KindClaim
 	// KindForward carries a batch of requests to the leader of a term.
 	KindForward
+	// KindLevel asks a member how far it is.
+	KindLevel
 )
 
 // handleCalls installs the node's own answers.
 func (n *Node) handleCalls() {
 	n.cfg.Mesh.Handle(KindConfirm, n.answerConfirm)
 	n.cfg.Mesh.Handle(KindReadIndex, n.answerReadIndex)
+	n.cfg.Mesh.Handle(KindLevel, n.answerLevel)
 }
 
 // answerConfirm runs outside raft's main loop, so that no fsync stands in the
 // way of a read. The term was made durable before raft showed it.
 func (n *Node) answerConfirm(context.Context, uint64, []byte) ([]byte, error) {
-	return proto.Marshal(&conclavepb.Confirm{Term: n.raft.CurrentTerm()})
+	return proto.Marshal(&conclavepb.Confirm{Term: n.Term()})
 }
 
 func (n *Node) answerReadIndex(ctx context.Context, _ uint64, _ []byte) ([]byte, error) {

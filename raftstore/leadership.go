@@ -18,115 +18,123 @@ type Leadership struct {
 	Term uint64
 }
 
+// retryOpen is the pause after a term could not be opened.
+const retryOpen = 100 * time.Millisecond
+
 // leadership follows raft's events: it announces changes, and opens each term
 // this member leads.
 type leadership struct {
-	node     *Node
-	events   chan raft.Observation
-	observer *raft.Observer
-	changes  atomic.Uint64 // leaders seen after the first
-	done     sync.WaitGroup
-	quit     chan struct{}
+	node    *Node
+	events  chan struct{} // holds one: something happened since the last look
+	changes atomic.Uint64 // leaders seen after the first
+	opening sync.WaitGroup
+	busy    atomic.Bool // a term is being opened
 
 	mu      sync.Mutex
 	current Leadership
 	changed chan struct{} // closed at the next change
 }
 
-// leadershipPoll bounds how stale an announcement can be when raft drops an
-// event because its reader is behind.
-const leadershipPoll = 100 * time.Millisecond
+func newLeadership(n *Node) *leadership {
+	return &leadership{node: n, events: make(chan struct{}, 1), changed: make(chan struct{})}
+}
 
-func followLeadership(n *Node) *leadership {
-	l := &leadership{
-		node:    n,
-		events:  make(chan raft.Observation, 64),
-		quit:    make(chan struct{}),
-		changed: make(chan struct{}),
+// observe is the filter of raft's observer, called from raft's goroutines for
+// every event. It takes note of those that matter and passes none on: an
+// observer's channel may be full, a note is never lost.
+func (l *leadership) observe(o *raft.Observation) bool {
+	switch o.Data.(type) {
+	case raft.LeaderObservation, raft.RaftState:
+		l.wake()
 	}
-	l.observer = raft.NewObserver(l.events, false, func(o *raft.Observation) bool {
-		switch o.Data.(type) {
-		case raft.LeaderObservation, raft.RaftState:
-			return true
-		}
-		return false
-	})
-	n.raft.RegisterObserver(l.observer)
-	l.done.Add(1)
-	go l.run()
-	return l
+	return false
+}
+
+// wake has run look again.
+func (l *leadership) wake() {
+	select {
+	case l.events <- struct{}{}:
+	default:
+	}
 }
 
 func (l *leadership) run() {
-	defer l.done.Done()
-	poll := time.NewTicker(leadershipPoll)
-	defer poll.Stop()
 	for {
-		l.refresh()
-		l.open()
+		now := l.refresh()
+		if now.Leader == l.node.cfg.Self && l.node.openTerm.Load() != now.Term && l.busy.CompareAndSwap(false, true) {
+			l.opening.Go(func() { l.open(now.Term) })
+		}
 		select {
 		case <-l.events:
-		case <-poll.C:
-		case <-l.quit:
+		case <-l.node.ctx.Done():
 			return
 		}
 	}
 }
 
 // refresh announces the leadership if it is not what was announced last.
-func (l *leadership) refresh() {
+func (l *leadership) refresh() Leadership {
 	now := l.node.leadership()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if now == l.current {
-		return
+		return now
 	}
 	if now.Leader != 0 && l.current.Leader != now.Leader {
 		l.changes.Add(1)
 	}
 	l.current = now
+	l.announce()
+	return now
+}
+
+// announce is called with the lock held.
+func (l *leadership) announce() {
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
 
 // open proposes the command that opens the term this member leads. Until it
 // was applied no read is confirmed.
-func (l *leadership) open() {
+func (l *leadership) open(term uint64) {
 	n := l.node
-	now := n.leadership()
-	if now.Leader != n.cfg.Self || n.openTerm.Load() == now.Term {
-		return
-	}
 	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.RequestTimeout)
 	defer cancel()
-	err := n.Propose(ctx, now.Term, n.cfg.OpenTerm(now.Term))
-	if err != nil {
+	err := n.Propose(ctx, term, n.cfg.OpenTerm(term))
+	if err == nil {
+		n.openTerm.Store(term)
+		l.mu.Lock()
+		l.announce()
+		l.mu.Unlock()
+	} else {
 		if !errors.Is(err, ErrNotLeader) {
-			n.cfg.Log.Warn().Err(err).Uint64("term", now.Term).Msg("term is not open yet")
+			n.cfg.Log.Warn().Err(err).Uint64("term", term).Msg("term is not open yet")
 		}
-		return
+		pause(n.ctx, retryOpen)
 	}
-	n.openTerm.Store(now.Term)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	close(l.changed)
-	l.changed = make(chan struct{})
+	l.busy.Store(false)
+	l.wake() // for a term that began meanwhile
 }
 
-func (l *leadership) stop() {
-	l.node.raft.DeregisterObserver(l.observer)
-	close(l.quit)
-	l.done.Wait()
+// pause waits for d, or for the end of ctx.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // leadership asks raft.
 func (n *Node) leadership() Leadership {
-	_, id := n.raft.LeaderWithID()
+	r := n.raft()
+	_, id := r.LeaderWithID()
 	leader, err := memberID(string(id))
 	if err != nil {
 		leader = 0
 	}
-	return Leadership{Leader: leader, Term: n.raft.CurrentTerm()}
+	return Leadership{Leader: leader, Term: r.CurrentTerm()}
 }
 
 // Leadership returns who leads now, and a channel that is closed when that, or

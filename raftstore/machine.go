@@ -43,8 +43,9 @@ type Synced = interface {
 // and tells the node of each commit.
 type applier struct {
 	machine   Machine
+	durable   func(index uint64) error // returns when the log holds index on stable storage
 	committed func(index uint64)
-	changed   func(*conclavepb.Configuration) // may be nil
+	changed   func(index uint64, conf *conclavepb.Configuration)
 	log       zerolog.Logger
 }
 
@@ -53,8 +54,14 @@ func (a *applier) Apply(l *raft.Log) any {
 	return a.ApplyBatch([]*raft.Log{l})[0]
 }
 
-// ApplyBatch hands committed entries to the Machine, in order.
+// ApplyBatch hands committed entries to the Machine, in order, once this member
+// has them on stable storage too: raft counts entries of the leader's log that
+// are still being written. Nothing is applied when the log fails or raft is
+// being stopped; its futures then are not to be believed, which Propose knows.
 func (a *applier) ApplyBatch(logs []*raft.Log) []any {
+	if err := a.durable(logs[len(logs)-1].Index); err != nil {
+		return make([]any, len(logs))
+	}
 	for _, l := range logs {
 		a.apply(l)
 	}
@@ -76,9 +83,7 @@ func (a *applier) apply(l *raft.Log) {
 			a.log.Panic().Err(err).Uint64("index", l.Index).Msg("membership entry is unreadable")
 		}
 		a.machine.Configure(l.Index, l.Term, conf)
-		if a.changed != nil {
-			a.changed(conf)
-		}
+		a.changed(l.Index, conf)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,7 +29,10 @@ var (
 // few of them make a full message.
 const (
 	maxAppendEntries = 16
-	commitTimeout    = 50 * time.Millisecond
+	// minCommitTimeout is a floor below which idle followers would be told of
+	// commits more often than they can have missed one: pushes tell them at
+	// once, and this is for a push that was lost.
+	minCommitTimeout = 50 * time.Millisecond
 )
 
 // MaxEntry is the largest proposal in bytes. The log and the frames between
@@ -50,6 +52,9 @@ type Config struct {
 	Machine Machine
 	// Bootstrap is the first membership, written only to an empty log.
 	Bootstrap *conclavepb.Configuration
+	// Join says that this member was added to a running cluster: an empty log
+	// is filled by its leader, and Bootstrap is not used.
+	Join bool
 	// OpenTerm makes the command that opens a leader's term.
 	OpenTerm func(term uint64) []byte
 	// ElectionTimeout bounds how long a cluster may be without a leader
@@ -65,30 +70,40 @@ type Config struct {
 	Fatal    func(error)
 	Log      zerolog.Logger
 	Registry prometheus.Registerer
+
+	logs *logStore // instead of the one in Dir; for tests
 }
 
 // Node is one member's part in agreeing on a log.
 type Node struct {
-	cfg       Config
-	raft      *raft.Raft
-	transport *Transport
-	logs      *logStore
-	leaders   *leadership
-	reads     *readRounds
-	openTerm  atomic.Uint64 // newest term whose opening command was applied here
-	ctx       context.Context
-	cancel    context.CancelFunc
-	work      sync.WaitGroup
-	closing   sync.Once
-	closed    error // set by closing
+	cfg      Config
+	logs     *logStore
+	leaders  *leadership
+	members  *membership
+	reads    *readRounds
+	openTerm atomic.Uint64 // newest term whose opening command was applied here
+
+	// instances is held while one instance of raft gives way to the next.
+	instances sync.Mutex
+	current   atomic.Pointer[instance]
+	transfer  transferWatch
+
+	ctx     context.Context
+	cancel  context.CancelFunc
+	work    sync.WaitGroup
+	closing sync.Once
+	closed  error // set by closing
 }
 
 // Open opens the log, brings the Machine to the highest commit index recorded
 // in it, and starts raft.
 func Open(cfg Config) (*Node, error) {
-	logs, err := openLogStore(cfg.Dir, cfg.Registry, cfg.Log)
-	if err != nil {
-		return nil, err
+	logs := cfg.logs
+	if logs == nil {
+		var err error
+		if logs, err = openLogStore(cfg.Dir, cfg.Registry, cfg.Log); err != nil {
+			return nil, err
+		}
 	}
 	logs.fatal = cfg.Fatal
 	n, err := open(cfg, logs)
@@ -99,52 +114,26 @@ func Open(cfg Config) (*Node, error) {
 }
 
 func open(cfg Config, logs *logStore) (*Node, error) {
-	if err := bootstrap(logs, cfg.Machine, cfg.Bootstrap); err != nil {
+	if err := bootstrap(logs, cfg.Machine, cfg.Bootstrap, cfg.Join); err != nil {
 		return nil, err
 	}
-	if err := replay(cfg.Machine, logs, cfg.Log); err != nil {
+	n := &Node{cfg: cfg, logs: logs, members: newMembership(cfg.Self, cfg.Machine)}
+	if err := replay(cfg.Machine, logs, n.members.agreed, cfg.Log); err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, logs: logs, transport: cfg.Mesh.Transport()}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
-	fsm := &applier{
-		machine:   cfg.Machine,
-		committed: n.onCommit,
-		changed:   n.onMembership,
-		log:       cfg.Log,
-	}
 	n.reads = newReadRounds(n)
-	r, err := raft.NewRaft(n.raftConfig(), fsm, logs, logs, snapshotStore{cfg.Machine}, n.transport)
-	if err != nil {
-		n.cancel()
-		return nil, fmt.Errorf("start raft: %w", err)
-	}
-	n.raft = r
+	n.leaders = newLeadership(n)
 	n.handleCalls()
-	cfg.Mesh.SetPeers(peerURLs(r.GetConfiguration().Configuration(), cfg.Self))
-	n.leaders = followLeadership(n)
-	n.work.Go(n.followVacancy)
-	return n, nil
-}
-
-func (n *Node) raftConfig() *raft.Config {
-	return &raft.Config{
-		ProtocolVersion:          raft.ProtocolVersionMax,
-		LocalID:                  serverID(n.cfg.Self),
-		HeartbeatTimeout:         n.cfg.ElectionTimeout / 2,
-		LeaderLeaseTimeout:       n.cfg.ElectionTimeout / 2,
-		ElectionTimeout:          n.cfg.ElectionTimeout,
-		CommitTimeout:            commitTimeout,
-		MaxAppendEntries:         maxAppendEntries,
-		BatchApplyCh:             true,
-		TrailingLogs:             math.MaxUint64,
-		SnapshotInterval:         24 * time.Hour,
-		SnapshotThreshold:        math.MaxUint64,
-		NoSnapshotRestoreOnStart: true,
-		PreVoteDisabled:          !n.cfg.PreVote,
-		NoLegacyTelemetry:        true,
-		Logger:                   newRaftLogger(n.cfg.Log, "raft"),
+	if err := n.start(); err != nil {
+		n.cancel()
+		return nil, err
 	}
+	cfg.Mesh.SetPeers(peerURLs(n.configuration(), cfg.Self))
+	for _, run := range []func(){n.leaders.run, n.followVacancy, n.followPending, n.followRemoval} {
+		n.work.Go(run)
+	}
+	return n, nil
 }
 
 // Propose has data agreed as an entry of the given term, and returns once the
@@ -154,17 +143,22 @@ func (n *Node) Propose(ctx context.Context, term uint64, data []byte) error {
 	if len(data) > MaxEntry {
 		return ErrTooLarge
 	}
-	if n.raft.State() != raft.Leader || n.raft.CurrentTerm() != term {
+	r := n.raft()
+	if r.State() != raft.Leader || r.CurrentTerm() != term {
 		return ErrNotLeader
 	}
-	future := n.raft.ApplyLog(raft.Log{
+	future := r.ApplyLog(raft.Log{
 		Data:       data,
-		Extensions: recordCommit(n.raft.CommitIndex()),
+		Extensions: recordCommit(n.CommitIndex()),
 	}, n.cfg.ElectionTimeout)
 	answered := make(chan error, 1)
 	go func() { answered <- future.Error() }()
 	select {
 	case err := <-answered:
+		n.noteTransfer(err)
+		if err == nil && n.cfg.Machine.Applied() < future.Index() {
+			return fmt.Errorf("%w: %w", ErrUnknownOutcome, ErrStopped) // raft was stopped before it was applied
+		}
 		return proposalError(err)
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", ErrUnknownOutcome, ctx.Err())
@@ -185,34 +179,19 @@ func proposalError(err error) error {
 	}
 }
 
-// onCommit runs on raft's apply goroutine after each batch was published.
-func (n *Node) onCommit(index uint64) {
-	n.cfg.Mesh.PushCommit(index)
-	n.reads.applied(index)
-}
-
-// onMembership runs on raft's apply goroutine.
-func (n *Node) onMembership(conf *conclavepb.Configuration) {
-	n.cfg.Mesh.SetPeers(peerURLs(encodeConfiguration(conf), n.cfg.Self))
-}
-
-// Membership is the newest membership in the log, which may not be agreed yet.
-func (n *Node) Membership() *conclavepb.Configuration {
-	conf, err := decodeConfiguration(n.raft.GetConfiguration().Configuration())
-	if err != nil {
-		n.cfg.Log.Panic().Err(err).Msg("membership is unreadable")
-	}
-	return conf
-}
-
-// CommitIndex is the highest index known here to be agreed.
-func (n *Node) CommitIndex() uint64 { return n.raft.CommitIndex() }
+// CommitIndex is the highest index that is agreed and, here, durable. Nothing
+// beyond it is told to anybody: see logStore.
+func (n *Node) CommitIndex() uint64 { return min(n.raft().CommitIndex(), n.logs.Durable()) }
 
 // Term is the newest term this member has seen.
-func (n *Node) Term() uint64 { return n.raft.CurrentTerm() }
+func (n *Node) Term() uint64 { return n.raft().CurrentTerm() }
 
 // LastIndex is the index of the last entry in this member's log.
-func (n *Node) LastIndex() uint64 { return n.raft.LastIndex() }
+func (n *Node) LastIndex() uint64 { return n.raft().LastIndex() }
+
+// Stuck is how long the write to the log that is under way has taken so far; 0
+// when there is none.
+func (n *Node) Stuck() time.Duration { return n.logs.Stuck() }
 
 // Close hands leadership over if this member leads and somebody can take it,
 // stops raft, and closes the log. It returns when all goroutines have ended.
@@ -223,15 +202,15 @@ func (n *Node) Close() error {
 }
 
 func (n *Node) close() error {
-	if n.raft.State() == raft.Leader && len(voters(n.raft.GetConfiguration().Configuration())) > 1 {
-		if err := n.raft.LeadershipTransfer().Error(); err != nil {
-			n.cfg.Log.Warn().Err(err).Msg("leadership was not handed over before the stop")
-		}
+	if err := n.handOver(); err != nil {
+		n.cfg.Log.Warn().Err(err).Msg("leadership was not handed over before the stop")
 	}
 	n.cancel()
 	n.work.Wait()
-	err := n.raft.Shutdown().Error()
-	n.leaders.stop()
+	n.instances.Lock()
+	defer n.instances.Unlock()
+	err := n.raft().stop()
+	n.leaders.opening.Wait()
 	n.reads.stop()
 	return errors.Join(err, n.logs.Close())
 }

@@ -215,7 +215,7 @@ func TestReplay_stopsAtCommit(t *testing.T) {
 		}
 	}
 	machine := &toyMachine{}
-	if err := replay(machine, logs, zerolog.Nop()); err != nil {
+	if err := replay(machine, logs, func(uint64, *conclavepb.Configuration) {}, zerolog.Nop()); err != nil {
 		t.Fatal(err)
 	}
 	if got := fmt.Sprint(machine.all()); got != "[a]" || machine.Applied() != 3 {
@@ -225,7 +225,7 @@ func TestReplay_stopsAtCommit(t *testing.T) {
 
 func TestReplay_logBehindState(t *testing.T) {
 	machine := &toyMachine{synced: toyPosition{index: 7, term: 1}}
-	if err := replay(machine, raft.NewInmemStore(), zerolog.Nop()); !errors.Is(err, ErrLogBehindState) {
+	if err := replay(machine, raft.NewInmemStore(), func(uint64, *conclavepb.Configuration) {}, zerolog.Nop()); !errors.Is(err, ErrLogBehindState) {
 		t.Fatalf("got %v", err)
 	}
 }
@@ -243,8 +243,9 @@ func TestBootstrap_interrupted(t *testing.T) {
 	logs.Close()
 	n := openLone(t, dir, &toyMachine{})
 	lead(t, n)
-	if got := n.Membership().Servers; len(got) != 1 || got[0].Id != 1 {
-		t.Fatalf("membership %v", got)
+	index, conf := n.Membership()
+	if index != 1 || len(conf.Servers) != 1 || conf.Servers[0].Id != 1 {
+		t.Fatalf("membership %v", conf)
 	}
 }
 
@@ -254,7 +255,7 @@ func TestBootstrap_emptyWithoutMembership(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer logs.Close()
-	if err := bootstrap(logs, &toyMachine{}, nil); !errors.Is(err, ErrEmptyLog) {
+	if err := bootstrap(logs, &toyMachine{}, nil, false); !errors.Is(err, ErrEmptyLog) {
 		t.Fatalf("got %v", err)
 	}
 }
@@ -267,7 +268,7 @@ func TestBootstrap_logLost(t *testing.T) {
 	}
 	defer logs.Close()
 	machine := &toyMachine{synced: toyPosition{index: 7, term: 2}}
-	if err := bootstrap(logs, machine, loneMember()); !errors.Is(err, ErrLogBehindState) {
+	if err := bootstrap(logs, machine, loneMember(), false); !errors.Is(err, ErrLogBehindState) {
 		t.Fatalf("got %v", err)
 	}
 	if last, _ := logs.LastIndex(); last != 0 {

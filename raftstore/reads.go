@@ -195,8 +195,8 @@ func (n *Node) confirmLead(ctx context.Context, term uint64) (uint64, error) {
 	if n.openTerm.Load() != term {
 		return 0, errDeposed
 	}
-	index := n.raft.CommitIndex()
-	ids := voters(n.raft.GetConfiguration().Configuration())
+	index := n.CommitIndex()
+	ids := voters(n.configuration())
 	need := len(ids)/2 + 1
 	if len(ids) == 1 && ids[0] == n.cfg.Self {
 		return index, n.stillTerm(term)
@@ -223,7 +223,7 @@ func (n *Node) confirmLead(ctx context.Context, term uint64) (uint64, error) {
 
 // stillTerm is this member's own voice in a confirmation.
 func (n *Node) stillTerm(term uint64) error {
-	if n.raft.CurrentTerm() != term {
+	if n.Term() != term {
 		return errDeposed
 	}
 	return nil

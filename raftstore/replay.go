@@ -6,6 +6,8 @@ import (
 
 	"github.com/hashicorp/raft"
 	"github.com/rs/zerolog"
+
+	"github.com/conclave-kv/conclave/internal/conclavepb"
 )
 
 // ErrLogBehindState: the state file holds more than the log, which only a log
@@ -18,7 +20,7 @@ const replayBatch = 256
 // replay brings the Machine from its state file to the highest commit index
 // that any entry in the log records. Entries beyond it may not be agreed and
 // are left to raft.
-func replay(machine Machine, logs raft.LogStore, log zerolog.Logger) error {
+func replay(machine Machine, logs raft.LogStore, changed func(uint64, *conclavepb.Configuration), log zerolog.Logger) error {
 	synced, _ := machine.Synced().Position()
 	last, err := logs.LastIndex()
 	if err != nil {
@@ -31,7 +33,13 @@ func replay(machine Machine, logs raft.LogStore, log zerolog.Logger) error {
 	if err != nil {
 		return err
 	}
-	a := &applier{machine: machine, committed: func(uint64) {}, log: log}
+	a := &applier{
+		machine:   machine,
+		durable:   func(uint64) error { return nil }, // read from there
+		committed: func(uint64) {},
+		changed:   changed,
+		log:       log,
+	}
 	batch := make([]*raft.Log, 0, replayBatch)
 	for index := synced + 1; index <= committed; index++ {
 		entry := new(raft.Log)

@@ -38,6 +38,7 @@ var errTransportClosed = errors.New("raftstore: transport is closed")
 // came from its sender.
 type Transport struct {
 	mesh     *Mesh
+	log      durability
 	consumer chan raft.RPC
 	commits  commitPusher
 	done     chan struct{}
@@ -56,10 +57,21 @@ var (
 	_ raft.WithClose   = (*Transport)(nil)
 )
 
-// Transport makes the transport for a new raft instance.
-func (m *Mesh) Transport() *Transport {
+// durability is the log as the transport sees it: raft is told that entries are
+// stored before they are on stable storage, peers are not.
+type durability interface {
+	// Durable is the newest index on stable storage.
+	Durable() uint64
+	// Flush returns when everything stored before the call is there; with an
+	// error after a failed write, or when quit is closed.
+	Flush(quit <-chan struct{}) error
+}
+
+// Transport makes the transport for a new raft instance over a log.
+func (m *Mesh) Transport(log durability) *Transport {
 	t := &Transport{
 		mesh:     m,
+		log:      log,
 		consumer: make(chan raft.RPC),
 		done:     make(chan struct{}),
 		inbox:    map[uint64]*inbox{},
@@ -124,7 +136,7 @@ func (t *Transport) AppendEntries(id raft.ServerID, _ raft.ServerAddress, args *
 	if len(args.Entries) == 0 {
 		lane, timeout = laneUrgent, t.mesh.cfg.ElectionTimeout
 	}
-	boundAppend(args)
+	t.boundAppend(args)
 	t.commits.sent(r.id, args)
 	payload, err := t.ask(r, kindAppend, lane, timeout, appendSize(args), func(b []byte) []byte {
 		return encodeAppend(b, args)
@@ -139,8 +151,10 @@ func (t *Transport) AppendEntries(id raft.ServerID, _ raft.ServerAddress, args *
 // boundAppend leaves out entries beyond appendBytes, which raft then sends
 // next: it goes on after the last entry that args still has. The commit index
 // is held to the last entry sent, as the paper has it (figure 2): the library's
-// follower takes it up to the end of its own log, unchecked.
-func boundAppend(args *raft.AppendEntriesRequest) {
+// follower takes it up to the end of its own log, unchecked. And it is held to
+// what this member has on stable storage, because raft counts it as soon as it
+// is being written.
+func (t *Transport) boundAppend(args *raft.AppendEntriesRequest) {
 	size := 0
 	for i, e := range args.Entries {
 		size += entryOverhead + len(e.Data) + len(e.Extensions)
@@ -150,7 +164,7 @@ func boundAppend(args *raft.AppendEntriesRequest) {
 		}
 	}
 	last, _ := lastOf(args)
-	args.LeaderCommitIndex = min(args.LeaderCommitIndex, last)
+	args.LeaderCommitIndex = min(args.LeaderCommitIndex, last, t.log.Durable())
 }
 
 // RequestVote waits at most an election timeout.

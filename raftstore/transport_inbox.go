@@ -20,11 +20,14 @@ const (
 )
 
 // inbox is what one peer asks of raft. One goroutine feeds it to raft in order
-// without waiting for answers, another sends the answers in order.
+// without waiting for answers, two send the answers in order: those that say
+// that entries are stored wait for the disk, the others, heartbeats among them,
+// do not wait behind them.
 type inbox struct {
 	transport *Transport
 	peer      uint64
 	queue     chan arrival
+	stored    chan owedAnswer
 	answers   chan owedAnswer
 	bytes     atomic.Int64
 }
@@ -91,11 +94,13 @@ func (t *Transport) inboxOf(peer uint64) *inbox {
 			transport: t,
 			peer:      peer,
 			queue:     make(chan arrival, inboxMessages),
+			stored:    make(chan owedAnswer, inboxMessages),
 			answers:   make(chan owedAnswer, inboxMessages),
 		}
 		t.inbox[peer] = in
 		t.wg.Go(in.feed)
-		t.wg.Go(in.respond)
+		t.wg.Go(func() { in.respond(in.stored, func() error { return t.log.Flush(t.done) }) })
+		t.wg.Go(func() { in.respond(in.answers, func() error { return nil }) })
 	}
 	return in
 }
@@ -126,8 +131,12 @@ func (in *inbox) feed() {
 			in.bytes.Add(-int64(len(a.payload)))
 			continue
 		}
+		answers := in.answers
+		if stores(rpc.Command) {
+			answers = in.stored
+		}
 		select {
-		case in.answers <- owedAnswer{a.id, len(a.payload), reply}:
+		case answers <- owedAnswer{a.id, len(a.payload), reply}:
 		case <-t.done:
 			return
 		}
@@ -162,18 +171,28 @@ func (in *inbox) open(a arrival) (raft.RPC, error) {
 	return rpc, nil
 }
 
-// respond sends raft's answers.
-func (in *inbox) respond() {
+// stores reports whether the answer to a message says that something of it is
+// in the log.
+func stores(command any) bool {
+	args, ok := command.(*raft.AppendEntriesRequest)
+	return ok && len(args.Entries) > 0
+}
+
+// respond sends raft's answers, each when it is settled.
+func (in *inbox) respond(answers <-chan owedAnswer, settled func() error) {
 	t := in.transport
 	for {
 		var owed owedAnswer
 		select {
-		case owed = <-in.answers:
+		case owed = <-answers:
 		case <-t.done:
 			return
 		}
 		select {
 		case reply := <-owed.reply:
+			if settled() != nil {
+				return // nothing is answered any more
+			}
 			in.bytes.Add(-int64(owed.size))
 			t.endChunks(in.peer, owed.id)
 			if r := t.mesh.known(in.peer); r != nil {

@@ -57,7 +57,7 @@ func (t *Transport) AppendEntriesPipeline(id raft.ServerID, _ raft.ServerAddress
 // AppendEntries sends args, waiting while too much is under way. One goroutine
 // at a time may call it.
 func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
-	boundAppend(args)
+	p.transport.boundAppend(args)
 	f := &appendFuture{start: time.Now(), args: args, resp: resp, size: appendSize(args), done: make(chan struct{})}
 	if err := p.reserve(f.size); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -25,7 +26,7 @@ func transportPair(t *testing.T) (net *faultNet, a, b *Transport) {
 		meshes[id].Handle(kindEcho, echo)
 		meshes[id].SetPeers(memPeers(id, 1, 2))
 	}
-	a, b = meshes[1].Transport(), meshes[2].Transport()
+	a, b = meshes[1].Transport(allDurable{}), meshes[2].Transport(allDurable{})
 	t.Cleanup(func() {
 		a.Close()
 		b.Close()
@@ -201,7 +202,7 @@ func TestTransport_nextInstance(t *testing.T) {
 	}()
 	receiveRPC(t, b) // taken and never answered
 	b.Close()
-	next := b.mesh.Transport()
+	next := b.mesh.Transport(allDurable{})
 	defer next.Close()
 	if err := <-done; err == nil {
 		t.Error("an unanswered vote succeeded")
@@ -340,3 +341,9 @@ func BenchmarkMesh_call(b *testing.B) {
 		}
 	})
 }
+
+// allDurable is a log that is always on stable storage.
+type allDurable struct{}
+
+func (allDurable) Durable() uint64             { return math.MaxUint64 }
+func (allDurable) Flush(<-chan struct{}) error { return nil }

@@ -29,7 +29,7 @@ func (n *Node) followVacancy() {
 			tried = lead
 			n.cfg.Log.Info().Str("leader", string(serverID(lead.Leader))).Uint64("term", lead.Term).
 				Msg("the leader's process is gone; standing for election")
-			n.transport.standForElection()
+			n.raft().transport.standForElection()
 		}
 		select {
 		case <-connections:
@@ -56,7 +56,7 @@ func (n *Node) vacant(lead Leadership) bool {
 // awaitTurn returns true when it is this member's turn to stand and the place
 // is still vacant; never for a member without a vote.
 func (n *Node) awaitTurn(lead Leadership, changed <-chan struct{}) bool {
-	ids := voters(n.raft.GetConfiguration().Configuration())
+	ids := voters(n.configuration())
 	ids = slices.DeleteFunc(ids, func(id uint64) bool { return id == lead.Leader })
 	slices.Sort(ids)
 	turn := slices.Index(ids, n.cfg.Self)

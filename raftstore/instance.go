@@ -1,0 +1,122 @@
+package raftstore
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/conclave-kv/conclave/internal/conclavepb"
+)
+
+// instance is one run of raft over the node's log and Machine. A node has one
+// after the other: an install, or a transfer of leadership that got stuck, ends
+// one and starts the next.
+type instance struct {
+	*raft.Raft
+	transport *Transport
+	observer  *raft.Observer
+	quit      chan struct{} // closed before raft is stopped
+}
+
+// start makes and starts the next instance, from what is in the log and in the
+// Machine.
+func (n *Node) start() error {
+	in := &instance{transport: n.cfg.Mesh.Transport(n.logs), quit: make(chan struct{})}
+	fsm := &applier{
+		machine:   n.cfg.Machine,
+		durable:   func(index uint64) error { return n.logs.AwaitDurable(index, in.quit) },
+		committed: n.onCommit,
+		changed:   n.onMembership,
+		log:       n.cfg.Log,
+	}
+	r, err := raft.NewRaft(n.raftConfig(), fsm, n.logs, n.logs, snapshotStore{n.cfg.Machine}, in.transport)
+	if err != nil {
+		return fmt.Errorf("start raft: %w", err)
+	}
+	in.Raft = r
+	in.observer = raft.NewObserver(nil, false, n.leaders.observe)
+	r.RegisterObserver(in.observer)
+	n.current.Store(in)
+	n.leaders.wake()
+	return nil
+}
+
+// stop ends raft; the instance still answers what it last knew.
+func (in *instance) stop() error {
+	in.DeregisterObserver(in.observer)
+	close(in.quit)
+	return in.Shutdown().Error()
+}
+
+// raft is the instance that runs now, or ran last.
+func (n *Node) raft() *instance { return n.current.Load() }
+
+// restart ends raft, runs between while nothing is applied, and starts raft
+// again. After an error, which is fatal, nothing runs any more.
+func (n *Node) restart(reason string, between func() error) error {
+	n.instances.Lock()
+	defer n.instances.Unlock()
+	if n.ctx.Err() != nil {
+		return ErrStopped
+	}
+	n.cfg.Log.Info().Str("reason", reason).Msg("starting raft anew")
+	err := n.raft().stop()
+	if err == nil && between != nil {
+		err = between()
+	}
+	if err == nil {
+		err = n.start()
+	}
+	if err != nil {
+		err = fmt.Errorf("start raft anew (%s): %w", reason, err)
+		if n.cfg.Fatal != nil {
+			n.cfg.Fatal(err)
+		}
+		return err
+	}
+	if index, conf := n.cfg.Machine.Synced().Membership(); index > n.members.at() {
+		n.members.agreed(index, conf) // of an installed state
+	}
+	n.cfg.Mesh.SetPeers(peerURLs(n.configuration(), n.cfg.Self))
+	n.reads.applied(n.cfg.Machine.Applied())
+	return nil
+}
+
+// configuration is the newest membership in raft's form, agreed or not.
+func (n *Node) configuration() raft.Configuration {
+	return n.raft().GetConfiguration().Configuration()
+}
+
+func (n *Node) raftConfig() *raft.Config {
+	return &raft.Config{
+		ProtocolVersion:          raft.ProtocolVersionMax,
+		LocalID:                  serverID(n.cfg.Self),
+		HeartbeatTimeout:         n.cfg.ElectionTimeout / 2,
+		LeaderLeaseTimeout:       n.cfg.ElectionTimeout / 2,
+		ElectionTimeout:          n.cfg.ElectionTimeout,
+		CommitTimeout:            max(n.cfg.ElectionTimeout/4, minCommitTimeout),
+		MaxAppendEntries:         maxAppendEntries,
+		BatchApplyCh:             true,
+		TrailingLogs:             math.MaxUint64,
+		SnapshotInterval:         24 * time.Hour,
+		SnapshotThreshold:        math.MaxUint64,
+		NoSnapshotRestoreOnStart: true,
+		PreVoteDisabled:          !n.cfg.PreVote,
+		NoLegacyTelemetry:        true,
+		Logger:                   newRaftLogger(n.cfg.Log, "raft"),
+	}
+}
+
+// onCommit runs on raft's apply goroutine after each batch was published.
+func (n *Node) onCommit(index uint64) {
+	n.cfg.Mesh.PushCommit(index)
+	n.reads.applied(index)
+}
+
+// onMembership runs on raft's apply goroutine.
+func (n *Node) onMembership(index uint64, conf *conclavepb.Configuration) {
+	n.members.agreed(index, conf)
+	n.cfg.Mesh.SetPeers(peerURLs(encodeConfiguration(conf), n.cfg.Self))
+}
