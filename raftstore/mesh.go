@@ -127,6 +127,7 @@ type Mesh struct {
 	web        *webDoor
 	vestibule  vestibule
 	raft       atomic.Pointer[Transport]
+	alive      atomic.Pointer[func() bool] // see Watch; nil: always
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -264,7 +265,8 @@ type PeerStatus struct {
 	Instance string
 	// Inbound: it has a connection to us. Outbound: we have one to it.
 	Inbound, Outbound bool
-	// Since is when it last became reachable or unreachable; zero for never.
+	// Since is since when it is connected, in either direction, without a
+	// break; zero while it is not.
 	Since time.Time
 	// LastError is why the last dial failed or connection ended; nil while
 	// both directions are up.

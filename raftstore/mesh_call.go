@@ -162,6 +162,7 @@ func (r *remote) handle(f frame) {
 
 // refuseRequest answers at once, from a goroutine that must not wait.
 func (r *remote) refuseRequest(f frame, code uint32, text string) {
+	r.unheard.Inc()
 	if f.typ != frameRequest {
 		return
 	}

@@ -11,6 +11,7 @@ import (
 type meshMetrics struct {
 	self            string
 	sent, received  *prometheus.CounterVec
+	unsent, unheard *prometheus.CounterVec
 	trips           *prometheus.HistogramVec
 	actives, knowns *prometheus.GaugeVec
 	disconnects     *prometheus.CounterVec
@@ -23,6 +24,10 @@ func newMeshMetrics(reg prometheus.Registerer, self uint64) *meshMetrics {
 			"The total number of bytes sent to peers."), []string{"To"})),
 		received: registered(reg, prometheus.NewCounterVec(networkOpts("peer_received_bytes_total",
 			"The total number of bytes received from peers."), []string{"From"})),
+		unsent: registered(reg, prometheus.NewCounterVec(networkOpts("peer_sent_failures_total",
+			"The total number of send failures from peers."), []string{"To"})),
+		unheard: registered(reg, prometheus.NewCounterVec(networkOpts("peer_received_failures_total",
+			"The total number of receive failures from peers."), []string{"From"})),
 		trips: registered(reg, prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "etcd", Subsystem: "network", Name: "peer_round_trip_time_seconds",
 			Help: "Round-trip time between peers.",
@@ -62,18 +67,32 @@ func registered[C prometheus.Collector](reg prometheus.Registerer, c C) C {
 func (m *meshMetrics) known(r *remote) {
 	r.sent = m.sent.WithLabelValues(r.text)
 	r.received = m.received.WithLabelValues(r.text)
+	r.unsent = m.unsent.WithLabelValues(r.text)
+	r.unheard = m.unheard.WithLabelValues(r.text)
 	r.trips = m.trips.WithLabelValues(r.text)
 	m.knowns.WithLabelValues(m.self, r.text).Set(1)
 	m.actives.WithLabelValues(m.self, r.text).Set(0)
+	m.disconnects.WithLabelValues(m.self, r.text)
 }
 
-// forget ends the gauges of a peer that is no longer one.
+// forget ends the series of a peer that is no longer one.
 func (m *meshMetrics) forget(r *remote) {
-	m.knowns.DeleteLabelValues(m.self, r.text)
-	m.actives.DeleteLabelValues(m.self, r.text)
+	for _, vec := range []*prometheus.MetricVec{
+		m.sent.MetricVec, m.received.MetricVec, m.unsent.MetricVec, m.unheard.MetricVec, m.trips.MetricVec,
+	} {
+		vec.DeleteLabelValues(r.text)
+	}
+	for _, vec := range []*prometheus.MetricVec{m.knowns.MetricVec, m.actives.MetricVec, m.disconnects.MetricVec} {
+		vec.DeleteLabelValues(m.self, r.text)
+	}
 }
 
+// active notes that a peer is connected, or is no longer. r.mu is held, so that
+// the last change is the one that stays, and nothing comes after forget.
 func (m *meshMetrics) active(r *remote, up bool) {
+	if r.removed {
+		return
+	}
 	if up {
 		m.actives.WithLabelValues(m.self, r.text).Set(1)
 		return

@@ -22,9 +22,10 @@ type remote struct {
 	id   uint64
 	text string // id as metrics and logs show it
 
-	sent, received prometheus.Counter
-	trips          prometheus.Observer
-	handling       atomic.Int32
+	sent, received  prometheus.Counter // bytes
+	unsent, unheard prometheus.Counter // messages
+	trips           prometheus.Observer
+	handling        atomic.Int32
 
 	mu       sync.Mutex
 	urls     []string
@@ -123,7 +124,7 @@ func (r *remote) attach(s *session) error {
 	*slot = s
 	r.instance = s.instance
 	r.skew = s.skew
-	if old == nil && (r.in == nil || r.out == nil) {
+	if r.since.IsZero() {
 		r.since = time.Now()
 	}
 	if r.in != nil && r.out != nil {
@@ -132,11 +133,11 @@ func (r *remote) attach(s *session) error {
 	if old != nil || !s.inbound {
 		r.failPending()
 	}
+	r.mesh.metrics.active(r, true)
 	r.mu.Unlock()
 	if old != nil {
 		old.close(errReplaced)
 	}
-	r.mesh.metrics.active(r, true)
 	r.mesh.announce()
 	r.mesh.cfg.Log.Info().Str("remote-peer-id", r.text).Str("direction", s.direction()).
 		Msg("established connection with peer")
@@ -163,14 +164,12 @@ func (r *remote) detach(s *session, cause error) {
 	r.failPending()
 	gone, removed := r.in == nil && r.out == nil, r.removed
 	if gone {
-		r.since = time.Now()
+		r.since = time.Time{}
+		r.mesh.metrics.active(r, false)
 	}
 	r.mu.Unlock()
 	if removed {
 		return
-	}
-	if gone {
-		r.mesh.metrics.active(r, false)
 	}
 	r.note(fmt.Errorf("connection %s: %w", s.direction(), cause))
 }
@@ -208,10 +207,15 @@ func (r *remote) send(ctx context.Context, l laneID, f *outFrame) error {
 		s := r.route()
 		if s == nil {
 			f.release()
+			r.unsent.Inc()
 			return r.unreachable()
 		}
 		err := s.send(ctx, l, f)
+		if err == nil {
+			return nil
+		}
 		if !errors.Is(err, errSessionClosed) {
+			r.unsent.Inc()
 			return err
 		}
 		r.detach(s, s.endCause())
@@ -224,6 +228,7 @@ func (r *remote) trySend(l laneID, f *outFrame) bool {
 		return true
 	}
 	f.release()
+	r.unsent.Inc()
 	return false
 }
 

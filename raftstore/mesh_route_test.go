@@ -152,6 +152,37 @@ func TestMesh_blackholedAddressCutsOff(t *testing.T) {
 	awaitBoth(t, a, 2)
 }
 
+// Since counts from when the first connection came up, whichever it was, until
+// the last one ended.
+func TestMesh_connectedSince(t *testing.T) {
+	a, urlA := tcpMesh(t, 1, nil)
+	a.SetPeers(map[uint64][]string{3: {"http://127.0.0.1:1"}})
+	eventually(t, "the dial failed", func() bool { return statusOf(a, 3).LastError != nil })
+	if p := statusOf(a, 3); !p.Since.IsZero() {
+		t.Errorf("never connected, and since %v", p.Since)
+	}
+	before := time.Now()
+	first := stuckPeer(t, urlA, 3)
+	eventually(t, "connected", func() bool { return statusOf(a, 3).Inbound })
+	since := statusOf(a, 3).Since
+	if since.Before(before) || since.After(time.Now()) {
+		t.Errorf("since %v, connected after %v", since, before)
+	}
+	second := stuckPeer(t, urlA, 3)
+	eventually(t, "the second replaced the first", func() bool {
+		_, err := first.Read(make([]byte, 1<<10))
+		return errors.Is(err, io.EOF)
+	})
+	if p := statusOf(a, 3); !p.Since.Equal(since) {
+		t.Errorf("since %v with another connection, want %v", p.Since, since)
+	}
+	second.Close()
+	eventually(t, "gone", func() bool { return !statusOf(a, 3).Inbound })
+	if p := statusOf(a, 3); !p.Since.IsZero() {
+		t.Errorf("not connected, and since %v", p.Since)
+	}
+}
+
 func TestMesh_silenceIsFiveSeconds(t *testing.T) {
 	for election, want := range map[time.Duration]time.Duration{
 		time.Second: 5 * time.Second, 50 * time.Second: 50 * time.Second,

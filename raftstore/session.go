@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -92,6 +93,9 @@ func (s *session) run() error {
 	for {
 		f, err := readFrame(s.br)
 		if err != nil {
+			if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+				s.peer.unheard.Inc()
+			}
 			s.close(err)
 			break
 		}
@@ -205,6 +209,7 @@ func (s *session) writeLoop() {
 			return
 		}
 		if err := s.flush(bw); err != nil {
+			s.peer.unsent.Inc()
 			s.close(err)
 			return
 		}

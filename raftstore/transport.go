@@ -219,6 +219,9 @@ func (t *Transport) ask(r *remote, kind Kind, lane laneID, timeout time.Duration
 // post sends a raft message; the caller waits for the answer. It waits itself
 // only while the peer's connection has no room.
 func (t *Transport) post(r *remote, kind Kind, lane laneID, timeout time.Duration, size int, encode func([]byte) []byte) (uint64, *pendingCall, error) {
+	if err := t.mesh.maySend(kind); err != nil {
+		return 0, nil, err
+	}
 	id := t.mesh.lastID.Add(1)
 	f := newOutFrame(frameRequest, id, kind, timeout, size)
 	f.b = encode(f.b)
@@ -242,7 +245,7 @@ func (t *Transport) post(r *remote, kind Kind, lane laneID, timeout time.Duratio
 // that has not left yet.
 func (t *Transport) sendCommit(peer uint64, args *raft.AppendEntriesRequest) bool {
 	r := t.mesh.known(peer)
-	if r == nil {
+	if r == nil || t.mesh.maySend(kindCommit) != nil {
 		return false
 	}
 	f := newOutFrame(frameOneWay, 0, kindCommit, 0, appendSize(args))
