@@ -23,7 +23,7 @@ type instance struct {
 // start makes and starts the next instance, from what is in the log and in the
 // Machine.
 func (n *Node) start() error {
-	in := &instance{transport: n.cfg.Mesh.Transport(n.logs), quit: make(chan struct{})}
+	in := &instance{transport: n.cfg.Mesh.Transport(local{n.logs, n}), quit: make(chan struct{})}
 	fsm := &applier{
 		machine:   n.cfg.Machine,
 		durable:   func(index uint64) error { return n.logs.AwaitDurable(index, in.quit) },
@@ -48,6 +48,23 @@ func (in *instance) stop() error {
 	in.DeregisterObserver(in.observer)
 	close(in.quit)
 	return in.Shutdown().Error()
+}
+
+// local is the node as its transport sees it.
+type local struct {
+	*logStore
+	node *Node
+}
+
+// SilentLeader is the leader that this follower knows and has not heard of for
+// as long as the shortest election timer lasts.
+func (l local) SilentLeader() raft.ServerAddress {
+	r := l.node.raft()
+	if r == nil || r.State() != raft.Follower || time.Since(r.LastContact()) < l.node.cfg.ElectionTimeout/2 {
+		return ""
+	}
+	leader, _ := r.LeaderWithID()
+	return leader
 }
 
 // raft is the instance that runs now, or ran last.

@@ -38,7 +38,7 @@ var errTransportClosed = errors.New("raftstore: transport is closed")
 // came from its sender.
 type Transport struct {
 	mesh     *Mesh
-	log      durability
+	local    replica
 	consumer chan raft.RPC
 	commits  commitPusher
 	done     chan struct{}
@@ -57,21 +57,25 @@ var (
 	_ raft.WithClose   = (*Transport)(nil)
 )
 
-// durability is the log as the transport sees it: raft is told that entries are
-// stored before they are on stable storage, peers are not.
-type durability interface {
+// replica is this member as its transport sees it: raft is told that entries
+// are stored before they are on stable storage, peers are not.
+type replica interface {
 	// Durable is the newest index on stable storage.
 	Durable() uint64
 	// Flush returns when everything stored before the call is there; with an
 	// error after a failed write, or when quit is closed.
 	Flush(quit <-chan struct{}) error
+	// SilentLeader names the leader that raft still holds to although it was not
+	// heard of for so long that another member may look for a new one; empty when
+	// there is none.
+	SilentLeader() raft.ServerAddress
 }
 
-// Transport makes the transport for a new raft instance over a log.
-func (m *Mesh) Transport(log durability) *Transport {
+// Transport makes the transport for a new raft instance.
+func (m *Mesh) Transport(local replica) *Transport {
 	t := &Transport{
 		mesh:     m,
-		log:      log,
+		local:    local,
 		consumer: make(chan raft.RPC),
 		done:     make(chan struct{}),
 		inbox:    map[uint64]*inbox{},
@@ -164,7 +168,7 @@ func (t *Transport) boundAppend(args *raft.AppendEntriesRequest) {
 		}
 	}
 	last, _ := lastOf(args)
-	args.LeaderCommitIndex = min(args.LeaderCommitIndex, last, t.log.Durable())
+	args.LeaderCommitIndex = min(args.LeaderCommitIndex, last, t.local.Durable())
 }
 
 // RequestVote waits at most an election timeout.

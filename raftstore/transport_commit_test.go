@@ -135,18 +135,18 @@ func TestBoundAppend_bytesAndCommit(t *testing.T) {
 	for _, e := range args.Entries {
 		e.Data = make([]byte, appendBytes/2)
 	}
-	(&Transport{log: allDurable{}}).boundAppend(args)
+	(&Transport{local: allDurable{}}).boundAppend(args)
 	if len(args.Entries) != 1 || args.LeaderCommitIndex != 11 {
 		t.Errorf("%d entries, commit %d", len(args.Entries), args.LeaderCommitIndex)
 	}
 	args = appendOf(5, 10, 14, 12)
-	(&Transport{log: allDurable{}}).boundAppend(args)
+	(&Transport{local: allDurable{}}).boundAppend(args)
 	if len(args.Entries) != 4 || args.LeaderCommitIndex != 12 {
 		t.Errorf("%d entries, commit %d", len(args.Entries), args.LeaderCommitIndex)
 	}
 	args = appendOf(5, 10, 11, 0)
 	args.Entries[0].Data = make([]byte, 2*appendBytes)
-	(&Transport{log: allDurable{}}).boundAppend(args)
+	(&Transport{local: allDurable{}}).boundAppend(args)
 	if len(args.Entries) != 1 {
 		t.Error("an entry larger than the bound is never sent")
 	}

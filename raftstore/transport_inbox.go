@@ -99,7 +99,7 @@ func (t *Transport) inboxOf(peer uint64) *inbox {
 		}
 		t.inbox[peer] = in
 		t.wg.Go(in.feed)
-		t.wg.Go(func() { in.respond(in.stored, func() error { return t.log.Flush(t.done) }) })
+		t.wg.Go(func() { in.respond(in.stored, func() error { return t.local.Flush(t.done) }) })
 		t.wg.Go(func() { in.respond(in.answers, func() error { return nil }) })
 	}
 	return in
@@ -162,6 +162,17 @@ func (in *inbox) open(a arrival) (raft.RPC, error) {
 	switch c := command.(type) {
 	case *raft.AppendEntriesRequest:
 		in.transport.commits.follow(c.Term)
+	// Raft refuses to vote while it knows a leader, until its own, randomly
+	// longer, timer ends: an election would take the longest of the followers'
+	// timers instead of the shortest. A pre-vote passes that check by carrying the
+	// leader's own address, which is used for nothing else, and a vote by the mark
+	// of a leader's transfer. All other rules of voting stay raft's.
+	case *raft.RequestPreVoteRequest:
+		if leader := in.transport.local.SilentLeader(); leader != "" {
+			c.Addr = []byte(leader)
+		}
+	case *raft.RequestVoteRequest:
+		c.LeadershipTransfer = c.LeadershipTransfer || in.transport.local.SilentLeader() != ""
 	case *raft.InstallSnapshotRequest:
 		in.transport.commits.follow(c.Term)
 		if rpc.Reader, err = in.transport.chunkReader(in.peer, a.id, c.Size); err != nil {

@@ -345,5 +345,6 @@ func BenchmarkMesh_call(b *testing.B) {
 // allDurable is a log that is always on stable storage.
 type allDurable struct{}
 
-func (allDurable) Durable() uint64             { return math.MaxUint64 }
-func (allDurable) Flush(<-chan struct{}) error { return nil }
+func (allDurable) Durable() uint64                  { return math.MaxUint64 }
+func (allDurable) Flush(<-chan struct{}) error      { return nil }
+func (allDurable) SilentLeader() raft.ServerAddress { return "" }
