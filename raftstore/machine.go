@@ -39,6 +39,32 @@ type Synced = interface {
 	Membership() (index uint64, conf *conclavepb.Configuration)
 }
 
+// Snapshot is a copy of a state file as it was at one moment, for another
+// member. It is read once and closed. An alias, like Synced.
+type Snapshot = interface {
+	// Position and Membership tell what the copy holds, as Synced does.
+	Position() (index, term uint64)
+	Membership() (index uint64, conf *conclavepb.Configuration)
+	// Size is how many bytes WriteTo writes, exactly.
+	Size() int64
+	io.WriterTo
+	io.Closer
+}
+
+// Prepared is a state file that was received and is loaded, beside the one in
+// use. It is either installed or closed. An alias, like Synced.
+type Prepared = interface {
+	// Position and Membership tell what the file holds, as Synced does.
+	Position() (index, term uint64)
+	Membership() (index uint64, conf *conclavepb.Configuration)
+	// Install makes it the state of the Machine. It is called while nothing is
+	// applied, after the file got its final name. Drain closes the file that
+	// was in use; it may wait for those who still read it.
+	Install() (drain func() error)
+	// Close gives it up.
+	Close() error
+}
+
 // applier feeds a Machine from raft: it skips what the Machine already holds
 // and tells the node of each commit.
 type applier struct {

@@ -25,6 +25,12 @@ type toyMachine struct {
 	applied  toyPosition
 	synced   toyPosition
 	opened   int
+
+	path      string   // of the state file; may be empty
+	kept      []string // the commands in the state file
+	padding   []byte   // in the state file
+	installed int
+	drained   int // files that were replaced, and closed
 }
 
 type toyPosition struct {
@@ -92,6 +98,8 @@ func (m *toyMachine) sync() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.synced = m.applied
+	m.kept = append([]string(nil), m.commands...)
+	m.save()
 }
 
 func loneMember() *conclavepb.Configuration {
