@@ -13,10 +13,19 @@ import (
 	"github.com/rs/zerolog"
 )
 
+// logBackend is where a logStore keeps the log: raft-wal, or in tests a disk
+// that loses power.
+type logBackend interface {
+	raft.LogStore
+	raft.StableStore
+	IsMonotonic() bool
+	Close() error
+}
+
 // logStore is raft's log and stable store: a write-ahead log on disk with its
 // newest entries in memory.
 type logStore struct {
-	*wal.WAL
+	logBackend
 	cache   logCache
 	fsync   prometheus.Histogram
 	written prometheus.Counter
@@ -36,9 +45,14 @@ func openLogStore(dir string, reg prometheus.Registerer, log zerolog.Logger) (*l
 	if err != nil {
 		return nil, fmt.Errorf("open log in %s: %w", dir, err)
 	}
+	return newLogStore(w, reg, log)
+}
+
+// newLogStore keeps a log in any backend.
+func newLogStore(backend logBackend, reg prometheus.Registerer, _ zerolog.Logger) (*logStore, error) {
 	s := &logStore{
-		WAL:   w,
-		cache: logCache{limit: cacheBytes},
+		logBackend: backend,
+		cache:      logCache{limit: cacheBytes},
 		fsync: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "etcd_disk_wal_fsync_duration_seconds",
 			Help:    "Seconds to write and sync a group of entries to the raft log.",
@@ -58,7 +72,7 @@ func (s *logStore) GetLog(index uint64, log *raft.Log) error {
 	if s.cache.get(index, log) {
 		return nil
 	}
-	return s.WAL.GetLog(index, log)
+	return s.logBackend.GetLog(index, log)
 }
 
 // StoreLog stores one entry; see StoreLogs.
@@ -72,7 +86,7 @@ func (s *logStore) StoreLog(log *raft.Log) error {
 // must end.
 func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	start := time.Now()
-	err := s.write(func() error { return s.WAL.StoreLogs(logs) })
+	err := s.write(func() error { return s.logBackend.StoreLogs(logs) })
 	if err != nil {
 		return err
 	}
@@ -89,7 +103,7 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 // DeleteRange removes entries from either end of the log.
 func (s *logStore) DeleteRange(lo, hi uint64) error {
 	s.cache.clear()
-	return s.write(func() error { return s.WAL.DeleteRange(lo, hi) })
+	return s.write(func() error { return s.logBackend.DeleteRange(lo, hi) })
 }
 
 // write changes the log unless an earlier change failed.

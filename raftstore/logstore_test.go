@@ -25,11 +25,11 @@ func TestLogStore_failedWriteStays(t *testing.T) {
 	if err := s.StoreLog(&raft.Log{Index: 1, Term: 1}); err != nil {
 		t.Fatal(err)
 	}
-	s.WAL.Close() // every write fails from here
+	s.logBackend.Close() // every write fails from here
 	if err := s.StoreLog(&raft.Log{Index: 2, Term: 1}); err == nil {
 		t.Fatal("written to a closed file")
 	}
-	if s.WAL, err = wal.Open(dir); err != nil { // the disk is back
+	if s.logBackend, err = wal.Open(dir); err != nil { // the disk is back
 		t.Fatal(err)
 	}
 	defer s.Close()
@@ -52,7 +52,7 @@ func TestNode_logWriteFails(t *testing.T) {
 	n.logs.mu.Lock()
 	n.logs.fatal = func(err error) { fatal <- err }
 	n.logs.mu.Unlock()
-	n.logs.WAL.Close()
+	n.logs.logBackend.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := n.Propose(ctx, term, []byte("x")); err == nil {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,6 +25,12 @@ type faultNet struct {
 	listeners map[string]*memListener
 	links     map[[2]uint64]linkFault
 	limits    meshLimits
+	conns     map[*memConn][2]uint64 // the dialling ends, with who dialled whom
+	dark      map[uint64]bool        // hosts that lost their power
+	// latest puts a frame on the newest connection in a direction; kept are
+	// frames that repeat may send again.
+	latest map[[2]uint64]func([]byte)
+	kept   map[[2]uint64][][]byte
 	// filter returns false to lose a frame; may be nil. It is set with the
 	// lock held.
 	filter func(from, to uint64, raw []byte) bool
@@ -42,6 +49,10 @@ func newFaultNet(seed int64) *faultNet {
 		rng:       rand.New(rand.NewSource(seed)),
 		listeners: map[string]*memListener{},
 		links:     map[[2]uint64]linkFault{},
+		conns:     map[*memConn][2]uint64{},
+		dark:      map[uint64]bool{},
+		latest:    map[[2]uint64]func([]byte){},
+		kept:      map[[2]uint64][][]byte{},
 	}
 }
 
@@ -79,6 +90,7 @@ func (n *faultNet) hook(from uint64) frameHook {
 		if n.filter != nil && !n.filter(from, to, raw) {
 			return false
 		}
+		n.keep([2]uint64{from, to}, raw, inject)
 		fault, ok := n.links[[2]uint64{from, to}]
 		if !ok {
 			return true
@@ -99,19 +111,101 @@ func (n *faultNet) hook(from uint64) frameHook {
 	}
 }
 
+// keptFrames bounds what is kept of each direction.
+const keptFrames = 16
+
+// keep keeps some of the frames, with the lock held.
+func (n *faultNet) keep(link [2]uint64, raw []byte, inject func([]byte)) {
+	n.latest[link] = inject
+	if n.rng.Intn(8) > 0 {
+		return
+	}
+	kept := append(n.kept[link], slices.Clone(raw))
+	if len(kept) > keptFrames {
+		kept[n.rng.Intn(keptFrames)] = kept[keptFrames]
+		kept = kept[:keptFrames]
+	}
+	n.kept[link] = kept
+}
+
+// repeat sends frames again that were sent in that direction long ago, perhaps
+// over other connections and by an earlier process.
+func (n *faultNet) repeat(from, to uint64) {
+	n.mu.Lock()
+	link := [2]uint64{from, to}
+	inject := n.latest[link]
+	var frames [][]byte
+	for _, raw := range n.kept[link] {
+		frames = append(frames, slices.Clone(raw))
+	}
+	n.mu.Unlock()
+	for _, raw := range frames {
+		inject(raw)
+	}
+}
+
+// reset closes all connections between a and b, as a router that restarts; 0
+// stands for everybody.
+func (n *faultNet) reset(a, b uint64) {
+	n.mu.Lock()
+	var ends []*memConn
+	for c, link := range n.conns {
+		if c.closed() {
+			delete(n.conns, c)
+			continue
+		}
+		x, y := link[0], link[1]
+		if (a == 0 || a == x || a == y) && (b == 0 || b == x || b == y) {
+			ends = append(ends, c)
+		}
+	}
+	n.mu.Unlock()
+	for _, c := range ends {
+		c.Close()
+	}
+}
+
+// vanish has the connections of a member say nothing any more, not even that
+// they are closed, as those of a host that lost its power.
+func (n *faultNet) vanish(id uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.dark[id] = true
+	for c, link := range n.conns {
+		if link[0] == id || link[1] == id {
+			c.mute(link[0] == id)
+		}
+	}
+}
+
 // mesh starts a mesh whose peer URL is memURL(id).
 func (n *faultNet) mesh(id uint64, log zerolog.Logger) *Mesh {
-	m := NewMesh(MeshConfig{
+	m, _ := n.process(id, log, n.hook(id))
+	return m
+}
+
+// process starts a mesh whose peer URL is memURL(id) and whose frames hook
+// sees; until down is called, its port is open.
+func (n *faultNet) process(id uint64, log zerolog.Logger, hook frameHook) (m *Mesh, down func()) {
+	m = NewMesh(MeshConfig{
 		Self: id, ClusterID: 0xc1, Instance: fmt.Sprintf("instance-%x", id),
 		ElectionTimeout: time.Second, Log: log, limits: n.limits,
-		Dial: n.dial(id), hook: n.hook(id),
+		Dial: n.dial(id), hook: hook,
 	})
 	ln := &memListener{net: n, addr: memAddr(id), conns: make(chan net.Conn), done: make(chan struct{})}
 	n.mu.Lock()
 	n.listeners[ln.addr] = ln
+	delete(n.dark, id)
 	n.mu.Unlock()
 	m.Serve(ln)
-	return m
+	return m, func() {
+		n.mu.Lock()
+		if n.listeners[ln.addr] == ln {
+			delete(n.listeners, ln.addr)
+		}
+		n.mu.Unlock()
+		ln.Close()
+	}
 }
 
 func memAddr(id uint64) string { return fmt.Sprintf("member-%x:2380", id) }
@@ -134,17 +228,23 @@ func (n *faultNet) dial(from uint64) func(context.Context, string, string) (net.
 		ln := n.listeners[addr]
 		var to uint64
 		fmt.Sscanf(addr, "member-%x:", &to)
-		broken := n.links[[2]uint64{from, to}].cut || n.links[[2]uint64{to, from}].cut
+		broken := n.dark[to] || n.links[[2]uint64{from, to}].cut || n.links[[2]uint64{to, from}].cut
 		n.mu.Unlock()
-		if ln == nil || broken {
+		if broken {
 			return nil, errors.New("no route")
 		}
+		if ln == nil {
+			return nil, syscall.ECONNREFUSED
+		}
 		here, there := memPipe(fmt.Sprintf("member-%x:1", from), addr)
+		n.mu.Lock()
+		n.conns[here] = [2]uint64{from, to}
+		n.mu.Unlock()
 		select {
 		case ln.conns <- there:
 			return here, nil
 		case <-ln.done:
-			return nil, errors.New("connection refused")
+			return nil, syscall.ECONNREFUSED
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -181,7 +281,7 @@ func (a memAddress) Network() string { return "mem" }
 func (a memAddress) String() string  { return string(a) }
 
 // memPipe is a connection in memory with a send buffer, as TCP has one.
-func memPipe(a, b string) (net.Conn, net.Conn) {
+func memPipe(a, b string) (dialled, accepted *memConn) {
 	there, back := newMemHalf(), newMemHalf()
 	return &memConn{r: back, w: there, local: a, remote: b}, &memConn{r: there, w: back, local: b, remote: a}
 }
@@ -191,6 +291,7 @@ type memHalf struct {
 	mu      sync.Mutex
 	buf     []byte
 	closed  bool
+	mute    bool // its end is not told to the reader, nor anything written
 	changed chan struct{}
 	// deadlines of the reader and the writer; zero for none
 	readBy, writeBy time.Time
@@ -262,6 +363,9 @@ func (c *memConn) Write(p []byte) (int, error) {
 			if c.w.closed {
 				return 0, io.ErrClosedPipe, true
 			}
+			if c.w.mute {
+				return len(p) - sent, nil, true
+			}
 			n := min(memBuffer-len(c.w.buf), len(p)-sent)
 			c.w.buf = append(c.w.buf, p[sent:sent+n]...)
 			return n, nil, n > 0
@@ -276,8 +380,25 @@ func (c *memConn) Write(p []byte) (int, error) {
 
 func (c *memConn) Close() error {
 	c.r.change(func() { c.r.closed = true })
-	c.w.change(func() { c.w.closed = true })
+	c.w.change(func() { c.w.closed = c.w.closed || !c.w.mute })
 	return nil
+}
+
+func (c *memConn) closed() bool {
+	c.r.mu.Lock()
+	defer c.r.mu.Unlock()
+	return c.r.closed
+}
+
+// mute has one end of the connection say nothing more, this one or the other.
+func (c *memConn) mute(this bool) {
+	half := c.r
+	if this {
+		half = c.w
+	}
+	half.mu.Lock()
+	defer half.mu.Unlock()
+	half.mute = true
 }
 
 func (c *memConn) LocalAddr() net.Addr  { return memAddress(c.local) }

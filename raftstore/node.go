@@ -125,13 +125,12 @@ func open(cfg Config, logs *logStore) (*Node, error) {
 	n.reads = newReadRounds(n)
 	n.leaders = newLeadership(n)
 	n.handleCalls()
-	cfg.Mesh.Watch(n.leads)
 	if err := n.start(); err != nil {
 		n.cancel()
 		return nil, err
 	}
 	cfg.Mesh.SetPeers(peerURLs(n.configuration(), cfg.Self))
-	for _, run := range []func(){n.leaders.run, n.followVacancy, n.followPending, n.followRemoval, n.followDisk} {
+	for _, run := range []func(){n.leaders.run, n.followVacancy, n.followPending, n.followRemoval} {
 		n.work.Go(run)
 	}
 	return n, nil

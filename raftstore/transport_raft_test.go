@@ -1,9 +1,7 @@
 package raftstore
 
 import (
-	"flag"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"slices"
 	"sync"
@@ -257,96 +255,4 @@ func deposedLeader(t *testing.T) {
 	}
 	net.heal()
 	eventually(t, "it catches up", func() bool { return slices.Equal(left.fsm.all(), want) })
-}
-
-var schedules = flag.Int64("schedules", 12, "how many seeds TestTransport_faultSchedules tries")
-
-// Seeded schedules of lost, late, reordered and repeated frames and of cuts,
-// in fake time. Afterwards all members hold the same, and all that was
-// acknowledged.
-func TestTransport_faultSchedules(t *testing.T) {
-	for seed := range *schedules {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { runSchedule(t, seed) })
-		})
-	}
-}
-
-func runSchedule(t *testing.T, seed int64) {
-	net := newFaultNet(seed)
-	members := toyCluster(t, net, 3, 50*time.Millisecond)
-	defer stopAll(t, members)
-	done := make(chan struct{})
-	var writers sync.WaitGroup
-	var mu sync.Mutex
-	acked := map[string]bool{}
-	for _, m := range members {
-		writers.Go(func() {
-			for i := 0; ; i++ {
-				select {
-				case <-done:
-					return
-				case <-time.After(10 * time.Millisecond):
-				}
-				data := fmt.Sprintf("%d/%d", m.id, i)
-				if m.raft.Apply([]byte(data), 100*time.Millisecond).Error() == nil {
-					mu.Lock()
-					acked[data] = true
-					mu.Unlock()
-				}
-			}
-		})
-	}
-	for range 8 {
-		a, b := uint64(net.rng.Intn(3)+1), uint64(net.rng.Intn(3)+1)
-		switch fault := net.rng.Intn(4); {
-		case fault == 0:
-			net.isolate(a, 1, 2, 3)
-		case fault == 1 && a != b:
-			net.set(a, b, linkFault{cut: true})
-		default:
-			for from := range uint64(3) {
-				for to := range uint64(3) {
-					net.set(from+1, to+1, linkFault{drop: 0.05, replay: 0.2, delay: 200 * time.Millisecond})
-				}
-			}
-		}
-		time.Sleep(3 * time.Second)
-		net.heal()
-		time.Sleep(time.Second)
-	}
-	net.heal()
-	time.Sleep(20 * time.Second)
-	close(done)
-	writers.Wait()
-	time.Sleep(5 * time.Second)
-	checkSchedule(t, members, acked)
-}
-
-func checkSchedule(t *testing.T, members []*toyMember, acked map[string]bool) {
-	t.Helper()
-	if len(acked) == 0 {
-		t.Error("nothing was agreed")
-	}
-	sums := map[uint64]bool{}
-	for _, m := range members {
-		sum := fnv.New64()
-		have := map[string]bool{}
-		for _, d := range m.fsm.all() {
-			io.WriteString(sum, d+"\n")
-			have[d] = true
-		}
-		sums[sum.Sum64()] = true
-		for d := range acked {
-			if !have[d] {
-				t.Errorf("member %d lost %s", m.id, d)
-			}
-		}
-	}
-	if len(sums) != 1 {
-		t.Error("members differ")
-		for _, m := range members {
-			t.Logf("member %d: %d entries, %v", m.id, len(m.fsm.all()), m.raft.Stats())
-		}
-	}
 }

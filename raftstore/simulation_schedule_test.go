@@ -1,0 +1,137 @@
+package raftstore
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+)
+
+// schedule is what happens to a cluster, made from a seed alone.
+type schedule struct {
+	seed    uint64
+	members int
+	steps   []simStep
+	length  time.Duration
+}
+
+// simStep is one thing that happens; the meaning of its numbers is its kind's.
+type simStep struct {
+	at   time.Duration
+	kind simKind
+	a, b uint64
+	x    float64
+}
+
+type simKind string
+
+const (
+	stepCut      simKind = "cut"      // both directions between a and b
+	stepCutWay   simKind = "cut-way"  // from a to b
+	stepIsolate  simKind = "isolate"  // a from everybody
+	stepLossy    simKind = "lossy"    // all links lose a share x, delay and repeat
+	stepSlowNet  simKind = "slow-net" // all links delay
+	stepHeal     simKind = "heal"     // all links
+	stepReset    simKind = "reset"    // connections of a
+	stepRepeat   simKind = "repeat"   // old frames from a to b
+	stepKill     simKind = "kill"     // process a
+	stepPower    simKind = "power"    // host a
+	stepKillAll  simKind = "kill-all"
+	stepTrap     simKind = "trap" // power of a, in the middle of its b-th write from now
+	stepStart    simKind = "start"
+	stepStop     simKind = "stop"      // a, in good order
+	stepSlowDisk simKind = "slow-disk" // of a
+	stepHang     simKind = "hang"      // the disk of a
+	stepRelease  simKind = "release"   // the disk of a
+	stepFault    simKind = "fault"     // the next write to the log of a fails
+	stepCommit   simKind = "commit"    // the state file of a
+)
+
+// leading in the place of a member means whoever leads then.
+const leading = 0
+
+func (s simStep) String() string {
+	return fmt.Sprintf("%8v %s a=%d b=%d x=%.2f", s.at.Round(time.Millisecond), s.kind, s.a, s.b, s.x)
+}
+
+func (s schedule) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "seed %d, %d members, %v\n", s.seed, s.members, s.length.Round(time.Millisecond))
+	for _, step := range s.steps {
+		fmt.Fprintln(&b, step)
+	}
+	return b.String()
+}
+
+// newSchedule draws a schedule: some faults, each with its end.
+func newSchedule(seed uint64) schedule {
+	rng := rand.New(rand.NewPCG(seed, 7))
+	s := schedule{seed: seed, members: 3}
+	if rng.IntN(5) == 0 {
+		s.members = 5
+	}
+	s.length = 2*time.Second + time.Duration(rng.Int64N(int64(5*time.Second)))
+	d := drawing{schedule: &s, rng: rng}
+	for range 3 + rng.IntN(6) {
+		d.fault()
+	}
+	for range rng.IntN(6) {
+		d.add(d.time(), simStep{kind: stepCommit, a: d.member()})
+	}
+	slices.SortStableFunc(s.steps, func(x, y simStep) int { return cmp.Compare(x.at, y.at) })
+	return s
+}
+
+type drawing struct {
+	*schedule
+	rng *rand.Rand
+}
+
+func (d *drawing) add(at time.Duration, step simStep) {
+	step.at = at
+	d.steps = append(d.steps, step)
+}
+
+func (d *drawing) time() time.Duration { return time.Duration(d.rng.Int64N(int64(d.length))) }
+
+// lasting is how long a fault lasts: mostly about an election timeout.
+func (d *drawing) lasting() time.Duration {
+	return time.Duration(d.rng.ExpFloat64() * float64(simElection))
+}
+
+func (d *drawing) member() uint64 { return 1 + d.rng.Uint64N(uint64(d.members)) }
+
+// target is a member, or whoever leads.
+func (d *drawing) target() uint64 {
+	if d.rng.IntN(2) == 0 {
+		return leading
+	}
+	return d.member()
+}
+
+// fault adds one fault and its end.
+func (d *drawing) fault() {
+	at := d.time()
+	end := at + d.lasting()
+	kinds := []simKind{
+		stepCut, stepCutWay, stepIsolate, stepLossy, stepSlowNet, stepReset, stepRepeat,
+		stepKill, stepPower, stepKillAll, stepTrap, stepStop, stepSlowDisk, stepHang, stepFault,
+	}
+	step := simStep{kind: kinds[d.rng.IntN(len(kinds))], a: d.target(), b: d.member(), x: d.rng.Float64()}
+	switch step.kind {
+	case stepCut, stepCutWay, stepIsolate, stepLossy, stepSlowNet:
+		d.add(end, simStep{kind: stepHeal, x: d.rng.Float64()})
+	case stepKill, stepPower, stepTrap, stepStop, stepFault:
+		d.add(end, simStep{kind: stepStart})
+	case stepKillAll:
+		d.add(end, simStep{kind: stepStart})
+	case stepSlowDisk, stepHang:
+		d.add(end, simStep{kind: stepRelease})
+	}
+	if step.kind == stepTrap {
+		step.b = 1 + d.rng.Uint64N(20)
+	}
+	d.add(at, step)
+}
