@@ -134,7 +134,7 @@ func (a Agreement) look(peers []PeerStatus) (reached int, missing []string, err 
 			continue
 		case errors.Is(p.LastError, ErrOtherCluster), a.Hopeless != nil && a.Hopeless(p.LastError):
 			strangers = append(strangers, fmt.Sprintf("%s: %v", strings.Join(p.URLs, ","), p.LastError))
-		case errors.As(p.LastError, &refused) && refused.ByPeer && refused.code != conclavepb.PeerRefusal_CLOSING:
+		case errors.As(p.LastError, &refused) && refused.ByPeer && !refused.passing():
 			return 0, nil, fmt.Errorf("%s: %w", strings.Join(p.URLs, ","), refused)
 		}
 		missing = append(missing, strings.Join(p.URLs, ","))
@@ -158,14 +158,14 @@ func settled(peers []PeerStatus) bool {
 }
 
 // objection is the refusal of a peer that takes no connection from this member,
-// and so cannot be asked to record its start. Two processes under one id are
-// none: the other may be the remains of an earlier attempt. Nor is a peer that
-// is shutting down.
+// and so cannot be asked to record its start. A refusal that may pass by itself is
+// none: that of a peer that is shutting down or has not heard of this member yet,
+// or that still holds the remains of an earlier attempt (see Mesh.Duplicate).
 func (a Agreement) objection() error {
 	for _, p := range a.Mesh.Peers() {
 		var refused *RefusedError
 		if !p.Inbound && !p.Outbound && errors.As(p.LastError, &refused) &&
-			refused.ByPeer && refused.code != conclavepb.PeerRefusal_DUPLICATE && refused.code != conclavepb.PeerRefusal_CLOSING {
+			refused.ByPeer && !refused.passing() {
 			return fmt.Errorf("%s: %w", strings.Join(p.URLs, ","), refused)
 		}
 	}

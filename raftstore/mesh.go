@@ -85,6 +85,10 @@ type meshLimits struct {
 	write     time.Duration // for 256 KiB to leave
 	handshake time.Duration // from connecting to the hello's answer
 	backoff   time.Duration // first wait between dials; doubles to maxBackoff
+	removed   time.Duration // between dials of a peer that says we were removed
+	grace     time.Duration // for connections of a former peer
+	duplicate time.Duration // of refusals as a duplicate, before it is believed
+	renewal   time.Duration // the longest time before the end of a certificate
 }
 
 const (
@@ -106,6 +110,10 @@ func (l meshLimits) withDefaults(election time.Duration) meshLimits {
 		write:     cmp.Or(l.write, leastSilent),
 		handshake: cmp.Or(l.handshake, leastSilent),
 		backoff:   cmp.Or(l.backoff, 50*time.Millisecond),
+		removed:   cmp.Or(l.removed, 10*time.Second),
+		grace:     cmp.Or(l.grace, election),
+		duplicate: cmp.Or(l.duplicate, 10*time.Second),
+		renewal:   cmp.Or(l.renewal, time.Minute),
 	}
 }
 
@@ -122,12 +130,15 @@ type Mesh struct {
 	limits     meshLimits
 	metrics    *meshMetrics
 	start      time.Time
+	nonce      uint64 // of this process
 	lastID     atomic.Uint64
 	complaints complaints
 	web        *webDoor
 	vestibule  vestibule
 	raft       atomic.Pointer[Transport]
-	alive      atomic.Pointer[func() bool] // see Watch; nil: always
+	alive      atomic.Pointer[func() bool]          // see Watch; nil: always
+	removed    atomic.Pointer[func(id uint64) bool] // see KnowRemoved; may be nil
+	duplicate  chan error                           // room for one
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -136,6 +147,7 @@ type Mesh struct {
 	mu       sync.Mutex
 	closed   bool
 	remotes  map[uint64]*remote
+	left     map[uint64]bool // former peers
 	handlers map[Kind]Handler
 	changed  chan struct{}
 }
@@ -146,22 +158,29 @@ func NewMesh(cfg MeshConfig) *Mesh {
 		cfg.Dial = (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext
 	}
 	m := &Mesh{
-		cfg:      cfg,
-		limits:   cfg.limits.withDefaults(cfg.ElectionTimeout),
-		metrics:  newMeshMetrics(cfg.Registry, cfg.Self),
-		start:    time.Now(),
-		remotes:  map[uint64]*remote{},
-		handlers: map[Kind]Handler{},
-		changed:  make(chan struct{}),
+		cfg:       cfg,
+		limits:    cfg.limits.withDefaults(cfg.ElectionTimeout),
+		metrics:   newMeshMetrics(cfg.Registry, cfg.Self),
+		start:     time.Now(),
+		nonce:     randomID(),
+		duplicate: make(chan error, 1),
+		remotes:   map[uint64]*remote{},
+		left:      map[uint64]bool{},
+		handlers:  map[Kind]Handler{},
+		changed:   make(chan struct{}),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	// Ids go on from a random place, so that an answer meant for an earlier
 	// process of this member joins no request of this one.
-	var seed [8]byte
-	rand.Read(seed[:])
-	m.lastID.Store(binary.BigEndian.Uint64(seed[:]))
+	m.lastID.Store(randomID())
 	m.web = newWebDoor(m)
 	return m
+}
+
+func randomID() uint64 {
+	var seed [8]byte
+	rand.Read(seed[:]) // never fails: crypto/rand ends the process instead
+	return binary.BigEndian.Uint64(seed[:])
 }
 
 // Serve accepts connections on ln until Close, which closes ln. It returns at
@@ -194,7 +213,9 @@ func (m *Mesh) handler(kind Kind) Handler {
 }
 
 // SetPeers names the members to dial and their peer URLs. A member whose URLs
-// changed is dialled anew; the connections of a member no longer named end.
+// changed is dialled anew, and keeps the connections it has until that worked.
+// Those of a member no longer named end after an election timeout, and its
+// hellos are refused from now on.
 func (m *Mesh) SetPeers(peers map[uint64][]string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -202,13 +223,13 @@ func (m *Mesh) SetPeers(peers map[uint64][]string) {
 		return
 	}
 	for id, r := range m.remotes {
-		if _, ok := peers[id]; !ok && r.listed() {
-			delete(m.remotes, id)
-			r.remove()
+		if _, ok := peers[id]; !ok && (r.listed() || m.isRemoved(id)) {
+			m.leaveLocked(r)
 		}
 	}
 	for id, urls := range peers {
 		if id != m.cfg.Self {
+			delete(m.left, id)
 			m.remoteLocked(id).redial(urls)
 		}
 	}

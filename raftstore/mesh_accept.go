@@ -57,7 +57,7 @@ func (m *Mesh) accept(raw net.Conn, place *list.Element) {
 		}
 		return
 	}
-	_ = s.run()
+	s.run()
 }
 
 var (
@@ -109,7 +109,7 @@ func (m *Mesh) welcome(s *session, state *tls.ConnectionState) error {
 		errors.As(err, &refused)
 	}
 	if err != nil {
-		_ = m.reply(s.conn, refused)
+		_ = m.reply(s.conn, h, refused)
 		if r := m.known(h.from); r != nil && !r.hears() {
 			r.note(err)
 		}
@@ -117,23 +117,13 @@ func (m *Mesh) welcome(s *session, state *tls.ConnectionState) error {
 	}
 	// The session is attached and may be given frames, but its writer starts
 	// only after this.
-	if err := m.reply(s.conn, nil); err != nil {
+	if err := m.reply(s.conn, h, nil); err != nil {
 		s.close(err)
 		s.peer.detach(s, err)
 		return errNotOurs
 	}
 	s.raw.SetDeadline(time.Time{})
 	return nil
-}
-
-// join attaches a session whose hello was accepted.
-func (m *Mesh) join(s *session, h handshake, inbound bool) error {
-	r, err := m.caller(h.from)
-	if err != nil {
-		return err
-	}
-	s.peer, s.inbound, s.instance, s.expires, s.skew = r, inbound, h.instance, h.expires, h.skew
-	return r.attach(s)
 }
 
 // serverTLS wraps raw if the settings say so; state is nil for plaintext.

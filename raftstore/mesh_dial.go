@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// dialLoop keeps the connection to a peer open until ctx ends.
+// dialLoop keeps a connection to a peer open until ctx ends. It leaves the last
+// one to whoever ended it: a loop with other URLs takes it over.
 func (r *remote) dialLoop(ctx context.Context, urls []string) {
 	wait := r.mesh.limits.backoff
 	for attempt := 0; ctx.Err() == nil; attempt++ {
@@ -21,9 +22,14 @@ func (r *remote) dialLoop(ctx context.Context, urls []string) {
 		if len(urls) > 0 {
 			var s *session
 			target := urls[attempt%len(urls)]
-			if s, err = r.mesh.dial(ctx, r.id, target); err == nil {
+			s, err = r.mesh.dial(ctx, r, target)
+			r.dialled(err)
+			if err == nil {
 				wait = r.mesh.limits.backoff
-				err = r.serveDialled(ctx, s)
+				if s.hold(ctx) {
+					attempt-- // where it is known to answer
+					continue
+				}
 			} else {
 				err = fmt.Errorf("dial %s: %w", target, err)
 			}
@@ -31,30 +37,38 @@ func (r *remote) dialLoop(ctx context.Context, urls []string) {
 		if ctx.Err() != nil {
 			return
 		}
-		// A session that ended has noted why already; a dial has not.
-		if !errors.Is(err, errSessionEnded) {
+		pause := wait
+		if err != nil { // a session that ended has noted why already
 			r.note(err)
+			if errors.Is(err, ErrRemoved) {
+				pause = r.mesh.limits.removed
+			}
 		}
-		sleepContext(ctx, wait/2+rand.N(wait/2+1))
+		sleepContext(ctx, pause/2+rand.N(pause/2+1))
 		wait = min(2*wait, maxBackoff)
 	}
 }
 
-var errSessionEnded = errors.New("session ended")
-
-// serveDialled runs s until it ends or is no longer wanted.
-func (r *remote) serveDialled(ctx context.Context, s *session) error {
-	stop := context.AfterFunc(ctx, func() {
-		if r.mesh.ctx.Err() == nil { // else the writer says farewell first
-			s.close(errAddressChanged)
-		}
-	})
-	defer stop()
-	return fmt.Errorf("%w: %w", errSessionEnded, s.run())
+// hold waits until a dialled session has ended or is no longer wanted. It
+// returns true when it is time to dial the one that takes its place.
+func (s *session) hold(ctx context.Context) bool {
+	var due <-chan time.Time
+	if !s.renewAt.IsZero() {
+		timer := time.NewTimer(time.Until(s.renewAt))
+		defer timer.Stop()
+		due = timer.C
+	}
+	select {
+	case <-due:
+		return true
+	case <-s.ended:
+	case <-ctx.Done():
+	}
+	return false
 }
 
-// dial opens a session with peer at one of its URLs.
-func (m *Mesh) dial(ctx context.Context, peer uint64, target string) (*session, error) {
+// dial opens a session with a peer at one of its URLs, and starts it.
+func (m *Mesh) dial(ctx context.Context, r *remote, target string) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.limits.handshake)
 	defer cancel()
 	network, addr, secure, err := dialTarget(target)
@@ -66,22 +80,42 @@ func (m *Mesh) dial(ctx context.Context, peer uint64, target string) (*session, 
 		if m.cfg.ClientTLS == nil {
 			return nil, errors.New("no peer certificate is configured for an https URL")
 		}
-		settings = m.cfg.ClientTLS(peer)
+		settings = m.cfg.ClientTLS(r.id)
 	}
 	raw, err := m.cfg.Dial(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
-	s, err := m.openSession(ctx, raw, settings, peer, addr)
+	s, h, err := m.openSession(ctx, raw, settings, r, addr)
+	if err == nil {
+		s.target, s.renewAt = target, renewal(time.Now(), h, m.limits.renewal)
+		err = m.join(s, h, false)
+	}
 	if err != nil {
 		raw.Close()
 		return nil, err
 	}
+	m.wg.Go(s.run)
 	return s, nil
 }
 
-// openSession brings a dialled connection to an attached session.
-func (m *Mesh) openSession(ctx context.Context, raw net.Conn, settings *tls.Config, peer uint64, addr string) (*session, error) {
+// renewal is when a connection has to be dialled anew, so that none is missing
+// when the first of both certificates ends; zero for not at all. A certificate
+// about to end is not waited for: a new one would be in use by now.
+func renewal(now time.Time, h handshake, before time.Duration) time.Time {
+	end := h.expires
+	if end.IsZero() || !h.ends.IsZero() && h.ends.Before(end) {
+		end = h.ends
+	}
+	left := end.Sub(now)
+	if end.IsZero() || left < time.Second {
+		return time.Time{}
+	}
+	return end.Add(-min(left/4, before))
+}
+
+// openSession brings a dialled connection to a session that may be attached.
+func (m *Mesh) openSession(ctx context.Context, raw net.Conn, settings *tls.Config, r *remote, addr string) (*session, handshake, error) {
 	noDelay(raw)
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	defer stop()
@@ -93,30 +127,30 @@ func (m *Mesh) openSession(ctx context.Context, raw net.Conn, settings *tls.Conf
 		secured := tls.Client(raw, clientSettings(settings, addr))
 		if err := secured.HandshakeContext(ctx); err != nil {
 			if errors.Is(err, io.EOF) {
-				return nil, errors.New("closed by the peer in the TLS handshake: does its URL say http?")
+				return nil, handshake{}, errors.New("closed by the peer in the TLS handshake: does its URL say http?")
 			}
-			return nil, err
+			return nil, handshake{}, err
 		}
 		now := secured.ConnectionState()
 		if now.NegotiatedProtocol != ALPNPeer {
-			return nil, errors.New("the other side does not speak " + ALPNPeer)
+			return nil, handshake{}, errors.New("the other side does not speak " + ALPNPeer)
 		}
 		conn, state = secured, &now
 	}
 	s := newSession(m, raw, conn, nil)
 	s.br = bufio.NewReaderSize(s.conn, 64<<10)
-	h, err := m.greet(s.conn, s.br, state, peer)
+	h, err := m.greet(s.conn, s.br, state, r.id, r.reaches())
 	if err != nil {
 		if settings == nil && errors.Is(err, io.EOF) {
-			return nil, errors.New("closed by the peer before its hello: does its URL say https?")
+			return nil, handshake{}, errors.New("closed by the peer before its hello: does its URL say https?")
 		}
-		return nil, err
+		return nil, handshake{}, err
 	}
 	if !stop() {
-		return nil, ctx.Err()
+		return nil, handshake{}, ctx.Err()
 	}
 	raw.SetDeadline(time.Time{})
-	return s, m.join(s, h, false)
+	return s, h, nil
 }
 
 func clientSettings(settings *tls.Config, addr string) *tls.Config {

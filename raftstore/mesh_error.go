@@ -23,17 +23,21 @@ var (
 	ErrOtherCluster = errors.New("raftstore: member of another cluster")
 	// ErrRefused: one side refused to open a session. See RefusedError.
 	ErrRefused = errors.New("raftstore: session refused")
+	// ErrNotMember: the id is not in the member table of the refusing side, or
+	// not yet. It is tried again soon.
+	ErrNotMember = errors.New("raftstore: not a member of the cluster")
+	// ErrDuplicate: another process runs under the same member id.
+	ErrDuplicate = errors.New("raftstore: two processes run under one member id")
 	// ErrMeshClosed: the mesh is closed. Unknown outcome for calls under way.
 	ErrMeshClosed = errors.New("raftstore: mesh is closed")
 )
 
 // RefusedError says why a session was not opened, and on which side. It
-// matches ErrRefused, and ErrOtherCluster where that is the reason.
+// matches ErrRefused, and ErrOtherCluster, ErrRemoved, ErrNotMember or
+// ErrDuplicate where that is the reason.
 type RefusedError struct {
 	// ByPeer is true when the other member refused.
 	ByPeer bool
-	// OtherCluster is true when the two cluster ids differ.
-	OtherCluster bool
 	// Text is one line for people.
 	Text string
 	code conclavepb.PeerRefusal_Code
@@ -48,15 +52,28 @@ func (e *RefusedError) Error() string {
 
 // Is matches the sentinels.
 func (e *RefusedError) Is(target error) bool {
-	return target == ErrRefused || e.OtherCluster && target == ErrOtherCluster
+	return target == ErrRefused || target == refusalReasons[e.code]
+}
+
+// refusalReasons are the codes that a caller can tell apart.
+var refusalReasons = map[conclavepb.PeerRefusal_Code]error{
+	conclavepb.PeerRefusal_OTHER_CLUSTER: ErrOtherCluster,
+	conclavepb.PeerRefusal_REMOVED:       ErrRemoved,
+	conclavepb.PeerRefusal_NOT_MEMBER:    ErrNotMember,
+	conclavepb.PeerRefusal_DUPLICATE:     ErrDuplicate,
+}
+
+// passing reports whether a refusal by a peer may be over soon by itself.
+func (e *RefusedError) passing() bool {
+	switch e.code {
+	case conclavepb.PeerRefusal_CLOSING, conclavepb.PeerRefusal_NOT_MEMBER, conclavepb.PeerRefusal_DUPLICATE:
+		return true
+	}
+	return false
 }
 
 func refuse(code conclavepb.PeerRefusal_Code, format string, args ...any) *RefusedError {
-	return &RefusedError{
-		OtherCluster: code == conclavepb.PeerRefusal_OTHER_CLUSTER,
-		Text:         fmt.Sprintf(format, args...),
-		code:         code,
-	}
+	return &RefusedError{Text: fmt.Sprintf(format, args...), code: code}
 }
 
 // Codes of a CallError that the mesh itself gives. A handler may use any

@@ -42,7 +42,8 @@ const (
 	frameOneWay  // a request without a response
 	framePing
 	framePong
-	frameLast = framePong
+	frameEnd  // nothing follows: another connection has taken over
+	frameLast = frameEnd
 )
 
 var (

@@ -31,8 +31,11 @@ const (
 type handshake struct {
 	from     uint64
 	instance string
+	nonce    uint64 // of the other side's process
+	renews   bool   // it takes the place of a connection that is still open
 	skew     time.Duration
-	expires  time.Time
+	expires  time.Time // end of the other side's certificate; zero for none
+	ends     time.Time // end of this side's, as the other side sees it; zero for none
 }
 
 func writeHello(w io.Writer, msg proto.Message) error {
@@ -68,7 +71,7 @@ func readHello(r *bufio.Reader, msg proto.Message) error {
 }
 
 // greet says hello on a connection dialled to peer, and judges the answer.
-func (m *Mesh) greet(conn net.Conn, br *bufio.Reader, state *tls.ConnectionState, peer uint64) (handshake, error) {
+func (m *Mesh) greet(conn net.Conn, br *bufio.Reader, state *tls.ConnectionState, peer uint64, renews bool) (handshake, error) {
 	if state != nil {
 		if err := m.certified(*state, peer); err != nil {
 			return handshake{}, err
@@ -78,6 +81,7 @@ func (m *Mesh) greet(conn net.Conn, br *bufio.Reader, state *tls.ConnectionState
 	err := writeHello(conn, &conclavepb.PeerHello{
 		Protocol: peerProtocol, ClusterId: m.cfg.ClusterID, From: m.cfg.Self, To: peer,
 		Instance: m.cfg.Instance, UnixNanos: sent.UnixNano(), Plan: printable(m.cfg.Plan),
+		Nonce: m.nonce, Renews: renews,
 	})
 	if err != nil {
 		return handshake{}, err
@@ -102,10 +106,14 @@ func (m *Mesh) greet(conn net.Conn, br *bufio.Reader, state *tls.ConnectionState
 	if err := m.admit(Hello{From: peer, Instance: reply.Instance}); err != nil {
 		return handshake{}, err
 	}
-	return handshake{
-		from: peer, instance: reply.Instance, expires: expiry(state),
+	h := handshake{
+		from: peer, instance: reply.Instance, nonce: reply.Nonce, renews: renews, expires: expiry(state),
 		skew: time.Unix(0, reply.UnixNanos).Sub(sent.Add(half)),
-	}, nil
+	}
+	if reply.Expires != 0 { // by the other side's clock
+		h.ends = time.Now().Add(time.Duration(reply.Expires - reply.UnixNanos))
+	}
+	return h, nil
 }
 
 // receiveHello reads the hello on an accepted connection. Unless the error is
@@ -116,8 +124,8 @@ func (m *Mesh) receiveHello(br *bufio.Reader, state *tls.ConnectionState) (hands
 		return handshake{}, connectionEnd(err)
 	}
 	h := handshake{
-		from: hello.From, instance: hello.Instance, expires: expiry(state),
-		skew: time.Until(time.Unix(0, hello.UnixNanos)),
+		from: hello.From, instance: hello.Instance, nonce: hello.Nonce, renews: hello.Renews,
+		expires: expiry(state), skew: time.Until(time.Unix(0, hello.UnixNanos)),
 	}
 	switch {
 	case hello.Protocol != peerProtocol:
@@ -129,6 +137,9 @@ func (m *Mesh) receiveHello(br *bufio.Reader, state *tls.ConnectionState) (hands
 	case hello.From == m.cfg.Self:
 		return h, refuse(conclavepb.PeerRefusal_DUPLICATE, "%x is this member's own id", hello.From)
 	}
+	if err := m.former(hello.From); err != nil {
+		return h, err
+	}
 	if state != nil {
 		if err := m.certified(*state, hello.From); err != nil {
 			return h, err
@@ -138,10 +149,14 @@ func (m *Mesh) receiveHello(br *bufio.Reader, state *tls.ConnectionState) (hands
 }
 
 // reply answers a hello; refused is nil when the session is open.
-func (m *Mesh) reply(w io.Writer, refused *RefusedError) error {
+func (m *Mesh) reply(w io.Writer, h handshake, refused *RefusedError) error {
 	msg := &conclavepb.PeerHelloReply{
 		Protocol: peerProtocol, ClusterId: m.cfg.ClusterID, MemberId: m.cfg.Self,
 		Instance: m.cfg.Instance, UnixNanos: time.Now().UnixNano(), Plan: printable(m.cfg.Plan),
+		Nonce: m.nonce,
+	}
+	if !h.expires.IsZero() {
+		msg.Expires = h.expires.UnixNano()
 	}
 	if refused != nil {
 		msg.Refusal = &conclavepb.PeerRefusal{Code: refused.code, Text: printable(refused.Text)}
@@ -152,7 +167,11 @@ func (m *Mesh) reply(w io.Writer, refused *RefusedError) error {
 // certified checks an established TLS connection with the member claimed.
 func (m *Mesh) certified(state tls.ConnectionState, claimed uint64) error {
 	if m.cfg.Refusal != nil {
-		if err := m.cfg.Refusal(state); err != nil {
+		err := m.cfg.Refusal(state)
+		if errors.Is(err, ErrNotMember) {
+			return refuse(conclavepb.PeerRefusal_NOT_MEMBER, "%v", err)
+		}
+		if err != nil {
 			return refuse(conclavepb.PeerRefusal_CERTIFICATE, "%v", err)
 		}
 	}

@@ -64,20 +64,6 @@ func TestMesh_duplicateIdentity(t *testing.T) {
 	})
 }
 
-func TestMesh_twoDirectoriesAtOnce(t *testing.T) {
-	a, urlA := tcpMesh(t, 1, nil)
-	stuckPeer(t, urlA, 2)
-	twin, _ := tcpMesh(t, 2, nil)
-	twin.SetPeers(map[uint64][]string{1: {urlA}})
-	eventually(t, "the second is refused while the first is there", func() bool {
-		err := statusOf(twin, 1).LastError
-		return err != nil && strings.Contains(err.Error(), "two processes run under one member id")
-	})
-	if !statusOf(a, 2).Inbound {
-		t.Error("the first lost its connection")
-	}
-}
-
 // hello sends one to a mesh and returns the answer.
 func sendHello(t *testing.T, url string, hello *conclavepb.PeerHello) *conclavepb.PeerHelloReply {
 	t.Helper()

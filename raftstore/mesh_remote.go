@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/conclave-kv/conclave/internal/conclavepb"
 )
 
 // remote is one peer: the pair of connections with it, and what is asked of
@@ -30,16 +28,20 @@ type remote struct {
 	mu       sync.Mutex
 	urls     []string
 	stopDial context.CancelFunc // nil: not dialled
+	stay     context.CancelFunc // ends the grace of a former peer; nil: none
 	removed  bool
 	in, out  *session // dialled by the peer, dialled by us
 	instance string
 	since    time.Time
-	lastErr  error
-	logged   string
-	rtt      time.Duration
-	skew     time.Duration
-	pending  map[uint64]*pendingCall
-	calls    int
+	// duplicate is since when the peer refuses this process because of
+	// another one under its id; zero: it does not.
+	duplicate time.Time
+	lastErr   error
+	logged    string
+	rtt       time.Duration
+	skew      time.Duration
+	pending   map[uint64]*pendingCall
+	calls     int
 }
 
 func newRemote(m *Mesh, id uint64) *remote {
@@ -61,25 +63,32 @@ func (r *remote) hears() bool {
 	return r.in != nil
 }
 
-// redial dials urls from now on, if they are not what is dialled already.
+// reaches says whether we have a connection to the peer.
+func (r *remote) reaches() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.out != nil
+}
+
+// redial dials urls from now on, if they are not what is dialled already. The
+// connection there is stays until the new one takes over.
 func (r *remote) redial(urls []string) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.stopDial != nil && slices.Equal(r.urls, urls) {
-		r.mu.Unlock()
 		return
 	}
 	if r.stopDial != nil {
 		r.stopDial()
 	}
-	old := r.out
+	if r.stay != nil {
+		r.stay()
+		r.stay = nil
+	}
 	r.urls = slices.Clone(urls)
 	ctx, cancel := context.WithCancel(r.mesh.ctx)
 	r.stopDial = cancel
 	r.mesh.wg.Go(func() { r.dialLoop(ctx, urls) })
-	r.mu.Unlock()
-	if old != nil {
-		old.close(errAddressChanged)
-	}
 }
 
 // remove ends the dialling and both connections.
@@ -89,6 +98,9 @@ func (r *remote) remove() {
 	if r.stopDial != nil {
 		r.stopDial()
 	}
+	if r.stay != nil {
+		r.stay()
+	}
 	in, out := r.in, r.out
 	r.mu.Unlock()
 	for _, s := range []*session{in, out} {
@@ -97,81 +109,6 @@ func (r *remote) remove() {
 		}
 	}
 	r.mesh.metrics.forget(r)
-}
-
-// attach makes s the connection of its direction. The one it replaces is
-// closed: its dialler has given it up.
-//
-// A connection we dialled is where the peer's answers come. What waits when a
-// new one is there may have been answered on the one before, which the peer
-// took for open longer than we did, and would wait for ever. From the hello's
-// answer on the peer uses the new one.
-func (r *remote) attach(s *session) error {
-	r.mu.Lock()
-	if r.removed {
-		r.mu.Unlock()
-		return refuse(conclavepb.PeerRefusal_NOT_ADMITTED, "member %x was just removed", r.id)
-	}
-	for _, live := range []*session{r.in, r.out} {
-		if live != nil && live.instance != s.instance {
-			r.mu.Unlock()
-			return refuse(conclavepb.PeerRefusal_DUPLICATE, "member %x is connected from another data directory (%s, now %s): "+
-				"two processes run under one member id", r.id, live.instance, s.instance)
-		}
-	}
-	slot := r.slot(s)
-	old := *slot
-	*slot = s
-	r.instance = s.instance
-	r.skew = s.skew
-	if r.since.IsZero() {
-		r.since = time.Now()
-	}
-	if r.in != nil && r.out != nil {
-		r.lastErr, r.logged = nil, ""
-	}
-	if old != nil || !s.inbound {
-		r.failPending()
-	}
-	r.mesh.metrics.active(r, true)
-	r.mu.Unlock()
-	if old != nil {
-		old.close(errReplaced)
-	}
-	r.mesh.announce()
-	r.mesh.cfg.Log.Info().Str("remote-peer-id", r.text).Str("direction", s.direction()).
-		Msg("established connection with peer")
-	return nil
-}
-
-func (r *remote) slot(s *session) **session {
-	if s.inbound {
-		return &r.in
-	}
-	return &r.out
-}
-
-// detach is called once a session is closed, and may be called again. What was
-// asked over either connection fails: an answer may have been on this one.
-func (r *remote) detach(s *session, cause error) {
-	r.mu.Lock()
-	slot := r.slot(s)
-	if *slot != s {
-		r.mu.Unlock()
-		return
-	}
-	*slot = nil
-	r.failPending()
-	gone, removed := r.in == nil && r.out == nil, r.removed
-	if gone {
-		r.since = time.Time{}
-		r.mesh.metrics.active(r, false)
-	}
-	r.mu.Unlock()
-	if removed {
-		return
-	}
-	r.note(fmt.Errorf("connection %s: %w", s.direction(), cause))
 }
 
 // note keeps err as the peer's last error, and logs it once until it changes.

@@ -202,7 +202,7 @@ func TestRemote_newConnectionFailsWhatWaits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.attach(&session{instance: "i"}); err != nil {
+	if _, err := r.attach(&session{instance: "i"}); err != nil {
 		t.Fatal(err)
 	}
 	select {

@@ -181,31 +181,6 @@ func TestMesh_unreachable(t *testing.T) {
 	}
 }
 
-func TestMesh_peersChange(t *testing.T) {
-	a, b := tcpPair(t)
-	changed := a.Changed()
-	_, elsewhere := tcpMesh(t, 3, nil)
-	a.SetPeers(map[uint64][]string{2: {elsewhere}})
-	eventually(t, "the new address is dialled, and is another member", func() bool {
-		p := statusOf(a, 2)
-		return !p.Outbound && p.Inbound && p.LastError != nil && strings.Contains(p.LastError.Error(), "this is member 3, not 2")
-	})
-	select {
-	case <-changed:
-	default:
-		t.Error("the change was not announced")
-	}
-	if err := call(t, a, 2, "over its connection", 5*time.Second); err != nil {
-		t.Error(err)
-	}
-	a.SetPeers(nil)
-	if statusOf(a, 2).Outbound {
-		t.Error("still connected to a member that is none")
-	}
-	b.SetPeers(nil)
-	eventually(t, "connections end", func() bool { return len(b.Peers()) == 0 })
-}
-
 func TestMesh_http(t *testing.T) {
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "at ", r.URL.Path) })
 	_, url := tcpMesh(t, 1, func(c *MeshConfig) { c.HTTP = handler })

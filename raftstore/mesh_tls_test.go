@@ -205,17 +205,3 @@ func TestMesh_sessionNeedsItsProtocol(t *testing.T) {
 		t.Error("it became a peer")
 	}
 }
-
-func TestMesh_connectionEndsWithItsCertificate(t *testing.T) {
-	ca := newTestCA(t)
-	quick := func(c *MeshConfig) { c.limits = meshLimits{ping: 20 * time.Millisecond} }
-	a, _ := tcpMesh(t, 1, func(c *MeshConfig) { ca.secured(t, 1, time.Hour)(c); quick(c) })
-	_, url := tcpMesh(t, 2, ca.secured(t, 2, 2*time.Second))
-	a.SetPeers(map[uint64][]string{2: {https(url)}})
-	eventually(t, "connected", func() bool { return statusOf(a, 2).Outbound })
-	first := outboundTo(a, 2)
-	eventually(t, "ended at the certificate's end", func() bool { return !statusOf(a, 2).Outbound })
-	if cause := first.endCause(); !errors.Is(cause, errExpired) {
-		t.Errorf("ended for %v", cause)
-	}
-}

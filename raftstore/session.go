@@ -8,17 +8,17 @@ import (
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
 var (
-	errSessionClosed  = errors.New("session is closed")
-	errReplaced       = errors.New("replaced by a newer connection")
-	errAddressChanged = errors.New("its peer URLs changed")
-	errNotListed      = errors.New("no longer a member")
-	errSilent         = errors.New("nothing heard from the peer for too long")
-	errExpired        = errors.New("the peer's certificate expired")
+	errSessionClosed = errors.New("session is closed")
+	errReplaced      = errors.New("replaced by a newer connection")
+	errRetired       = errors.New("handed over to a newer connection")
+	errSuperseded    = errors.New("no sign of life, and another process runs under its id")
+	errNotListed     = errors.New("no longer a member")
+	errSilent        = errors.New("nothing heard from the peer for too long")
+	errExpired       = errors.New("the peer's certificate expired")
 )
 
 // frameHook sees every frame before it is queued; for tests. It returns false
@@ -36,25 +36,37 @@ type session struct {
 	peer     *remote
 	inbound  bool
 	instance string
+	nonce    uint64   // of the peer's process
+	target   string   // URL that was dialled
 	raw      net.Conn // closed directly: TLS's own farewell could block
 	conn     *timedConn
 	br       *bufio.Reader
+	renews   bool      // it takes the place of one that is still open
 	expires  time.Time // end of the peer's certificate; zero for none
+	renewAt  time.Time // when we dial the next one; zero for not at all
 	skew     time.Duration
 
 	done  chan struct{} // closed by close
+	full  chan struct{} // closed once the queue takes nothing more
+	ended chan struct{} // closed when run has detached it
 	wake  chan struct{} // the queue is not empty
-	mu    sync.Mutex
-	cause error
-	queue sendQueue
+
+	mu       sync.Mutex
+	cause    error
+	queue    sendQueue
+	handover handover
+	probed   chan struct{} // closed at the answer to a ping sent after asked; or nil
+	asked    time.Duration // since the mesh's start
 }
 
 func newSession(m *Mesh, raw, conn net.Conn, br *bufio.Reader) *session {
 	return &session{
 		mesh: m, raw: raw, br: br,
-		conn: &timedConn{Conn: conn, limit: m.limits.write, start: m.start},
-		done: make(chan struct{}),
-		wake: make(chan struct{}, 1),
+		conn:  &timedConn{Conn: conn, limit: m.limits.write, start: m.start},
+		done:  make(chan struct{}),
+		full:  make(chan struct{}),
+		ended: make(chan struct{}),
+		wake:  make(chan struct{}, 1),
 	}
 }
 
@@ -74,6 +86,9 @@ func (s *session) close(cause error) {
 	}
 	s.cause = connectionEnd(cause)
 	close(s.done)
+	if !s.handover.retired {
+		close(s.full)
+	}
 	s.raw.Close()
 }
 
@@ -83,8 +98,8 @@ func (s *session) endCause() error {
 	return s.cause
 }
 
-// run serves an attached session until it ends, and says why it ended.
-func (s *session) run() error {
+// run serves an attached session until it ends.
+func (s *session) run() {
 	s.conn.count(s.peer)
 	stop := context.AfterFunc(s.mesh.ctx, func() { s.raw.SetWriteDeadline(time.Now().Add(farewell)) })
 	defer stop()
@@ -103,8 +118,11 @@ func (s *session) run() error {
 	}
 	writer.Wait()
 	cause := s.endCause()
+	if s.handover.retired && !errors.Is(cause, errRetired) {
+		s.peer.lost()
+	}
 	s.peer.detach(s, cause)
-	return cause
+	close(s.ended)
 }
 
 // receive must not block: it stands between the connection and every frame
@@ -129,10 +147,13 @@ func (s *session) receive(f frame) {
 	case framePong:
 		if len(f.payload) == 16 {
 			sent := time.Duration(binary.BigEndian.Uint64(f.payload))
+			s.answered(sent)
 			trip := time.Since(s.mesh.start) - sent
 			theirs := time.Unix(0, int64(binary.BigEndian.Uint64(f.payload[8:])))
 			s.peer.measured(trip, time.Until(theirs)+trip/2)
 		}
+	case frameEnd:
+		s.heardEnd()
 	}
 }
 
@@ -147,7 +168,7 @@ func (s *session) send(ctx context.Context, l laneID, f *outFrame) error {
 		}
 		select {
 		case <-room:
-		case <-s.done:
+		case <-s.full:
 			return errSessionClosed
 		case <-ctx.Done():
 			f.release()
@@ -168,8 +189,8 @@ func (s *session) enqueue(l laneID, f *outFrame) (queued bool, room <-chan struc
 func (s *session) push(l laneID, f *outFrame) (queued bool, room <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cause != nil {
-		return false, s.done
+	if s.cause != nil || s.handover.retired {
+		return false, s.full
 	}
 	if !s.queue.add(l, f) {
 		return false, s.queue.room()
@@ -188,121 +209,3 @@ func (s *session) tryEnqueue(l laneID, f *outFrame) {
 }
 
 func (s *session) inject(raw []byte) { s.push(laneBulk, &outFrame{b: raw}) }
-
-// writeLoop owns the writing half.
-func (s *session) writeLoop() {
-	ticker := time.NewTicker(s.mesh.limits.ping)
-	defer ticker.Stop()
-	bw := bufio.NewWriterSize(s.conn, 64<<10)
-	s.conn.heard.Store(int64(time.Since(s.mesh.start)))
-	s.ping()
-	for {
-		select {
-		case <-s.wake:
-		case <-ticker.C:
-			s.check()
-		case <-s.done:
-			return
-		case <-s.mesh.ctx.Done():
-			_ = s.flush(bw) // as far as it goes
-			s.close(ErrMeshClosed)
-			return
-		}
-		if err := s.flush(bw); err != nil {
-			s.peer.unsent.Inc()
-			s.close(err)
-			return
-		}
-	}
-}
-
-func (s *session) ping() {
-	ping := newOutFrame(framePing, 0, 0, 0, 8)
-	ping.b = binary.BigEndian.AppendUint64(ping.b, uint64(time.Since(s.mesh.start)))
-	if ping.seal() == nil {
-		s.tryEnqueue(laneUrgent, ping)
-	}
-}
-
-// check pings, and closes a connection that is silent or no longer
-// authenticated.
-func (s *session) check() {
-	now := time.Now()
-	heard := time.Duration(s.conn.heard.Load())
-	switch {
-	case now.Sub(s.mesh.start)-heard > s.mesh.limits.silence:
-		s.close(errSilent)
-	case !s.expires.IsZero() && now.After(s.expires):
-		s.close(errExpired)
-	default:
-		s.ping()
-	}
-}
-
-// flush writes all that is queued.
-func (s *session) flush(bw *bufio.Writer) error {
-	for {
-		s.mu.Lock()
-		batch := s.queue.take()
-		s.mu.Unlock()
-		if len(batch) == 0 {
-			return bw.Flush()
-		}
-		for i, f := range batch {
-			batch[i] = nil
-			if _, err := bw.Write(f.b); err != nil {
-				return err
-			}
-			f.release()
-		}
-	}
-}
-
-// timedConn gives each piece of a write its own deadline, counts bytes, and
-// notes when something was last heard.
-type timedConn struct {
-	net.Conn
-	limit time.Duration
-	start time.Time
-	heard atomic.Int64 // nanoseconds since start
-	peer  atomic.Pointer[remote]
-}
-
-// writePiece is what has to leave within one write limit, in bytes.
-const writePiece = 256 << 10
-
-func (c *timedConn) count(r *remote) { c.peer.Store(r) }
-
-func (c *timedConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if n > 0 {
-		c.heard.Store(int64(time.Since(c.start)))
-		if r := c.peer.Load(); r != nil {
-			r.received.Add(float64(n))
-		}
-	}
-	return n, err
-}
-
-func (c *timedConn) Write(p []byte) (int, error) {
-	done := 0
-	for done < len(p) {
-		limit := c.limit
-		r := c.peer.Load()
-		if r != nil && r.mesh.ctx.Err() != nil {
-			limit = farewell
-		}
-		if err := c.SetWriteDeadline(time.Now().Add(limit)); err != nil {
-			return done, err
-		}
-		n, err := c.Conn.Write(p[done:min(len(p), done+writePiece)])
-		done += n
-		if r != nil {
-			r.sent.Add(float64(n))
-		}
-		if err != nil {
-			return done, err
-		}
-	}
-	return done, nil
-}
