@@ -14,7 +14,7 @@ GOLANGCI_LINT      := v2.15.0
 RACE ?= $(shell $(GO) list ./raftstore ./kv ./... | grep -vE '/(cmd|test|bench|web)(/|$$)')
 
 # Modules of their own, for what conclave must not depend on.
-NESTED := test/interop test/kvdiff
+NESTED := test/interop test/kvdiff test/faultfs
 
 # The tests that talk to other projects' programs: their files, packages and
 # names. The other tests of these packages are not repeated.
@@ -27,7 +27,7 @@ PARTITION_ROUNDS ?= 100
 
 .DEFAULT_GOAL := build
 .PHONY: build test race race-build partitions vet fmt-check tidy-check lint linter generate generate-check \
-	interop-programs interop kvdiff bench failover dev-smoke clean
+	interop-programs interop kvdiff faultfs bench failover dev-smoke clean
 
 build: ## bin/conclave
 	$(GO) build -trimpath -o bin/conclave ./cmd/conclave
@@ -47,6 +47,7 @@ partitions: ## no stale read, no loss, in many rounds of partition and heal
 vet:
 	$(GO) vet -tags interop ./...
 	cd test/kvdiff && $(GO) vet ./...
+	cd test/faultfs && $(GO) vet ./...
 
 fmt-check:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); \
@@ -70,6 +71,7 @@ linter: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT)
 lint: linter ## go vet's checks and more
 	$(TOOLS)/golangci-lint-$(GOLANGCI_LINT) run --allow-parallel-runners ./...
 	cd test/kvdiff && $(TOOLS)/golangci-lint-$(GOLANGCI_LINT) run --allow-parallel-runners ./...
+	cd test/faultfs && $(TOOLS)/golangci-lint-$(GOLANGCI_LINT) run --allow-parallel-runners ./...
 
 PLUGINS := $(TOOLS)/pb-$(PROTOC_GEN_GO)-$(PROTOC_GEN_GO_GRPC)
 PROTOS  := $(notdir $(wildcard internal/conclavepb/*.proto))
@@ -95,12 +97,15 @@ interop-programs: ## real etcd, etcdctl, etcdutl in bin/interop
 	test/interop/build.sh
 
 # The programs of other projects that the interop tests talk to.
-interop: interop-programs kvdiff
+interop: interop-programs kvdiff faultfs
 	.ci/install bind9 bind9-dnsutils knot openssl curl iproute2 procps
 	$(GO) test -tags interop -count=1 -run '^($(interop_tests))$$' $(INTEROP)
 
 kvdiff: ## kv and etcd's own store answer alike
 	cd test/kvdiff && $(GO) test ./...
+
+faultfs: ## the disk of the disk tests does what it says; needs root and /dev/fuse
+	cd test/faultfs && $(GO) test ./...
 
 bench: interop-programs build
 	$(GO) run ./bench run

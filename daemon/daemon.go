@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -76,10 +77,10 @@ func (d *Daemon) Ready() <-chan struct{} { return d.ready }
 
 // Run starts everything, serves until ctx ends or the process cannot go on, and
 // stops everything in reverse. It returns nil after an orderly stop.
-func (d *Daemon) Run(ctx context.Context) error {
+func (d *Daemon) Run(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	d.ctx = ctx
-	defer d.close()
+	defer func() { d.closeWithin(err) }()
 	d.onClose(d.work.Wait)
 	d.onClose(cancel)
 	for _, step := range []func(context.Context) error{
@@ -147,6 +148,29 @@ func (d *Daemon) fail(err error) {
 
 // onClose has f run when Run returns, before what was added earlier.
 func (d *Daemon) onClose(f func()) { d.closeLast = append(d.closeLast, f) }
+
+// stopTimeout bounds the stop of a process that cannot go on: what it waits for
+// may be what has failed, such as a disk that hangs.
+const stopTimeout = 5 * time.Second
+
+// closeWithin stops everything: whatever time it takes after a wish to stop, and
+// within stopTimeout after a failure.
+func (d *Daemon) closeWithin(failure error) {
+	if failure == nil {
+		d.close()
+		return
+	}
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		d.close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(stopTimeout):
+		d.log.Warn().Err(failure).Msg("not everything could be stopped in order")
+	}
+}
 
 func (d *Daemon) close() {
 	for i := len(d.closeLast) - 1; i >= 0; i-- {

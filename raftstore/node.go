@@ -125,12 +125,13 @@ func open(cfg Config, logs *logStore) (*Node, error) {
 	n.reads = newReadRounds(n)
 	n.leaders = newLeadership(n)
 	n.handleCalls()
+	cfg.Mesh.Watch(n.leads)
 	if err := n.start(); err != nil {
 		n.cancel()
 		return nil, err
 	}
 	cfg.Mesh.SetPeers(peerURLs(n.configuration(), cfg.Self))
-	for _, run := range []func(){n.leaders.run, n.followVacancy, n.followPending, n.followRemoval} {
+	for _, run := range []func(){n.leaders.run, n.followVacancy, n.followPending, n.followRemoval, n.followDisk} {
 		n.work.Go(run)
 	}
 	return n, nil
