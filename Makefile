@@ -8,10 +8,13 @@ PROTOC_GEN_GO      := v1.36.12
 PROTOC_GEN_GO_GRPC := v1.6.2
 GOLANGCI_LINT      := v2.15.0
 
+# What takes longest comes first, so that the others run beside it and it does
+# not run alone at the end.
+LONGEST := ./raftstore ./internal/testcluster ./cmd/conclave
+
 # The race detector pays where goroutines share state: not for scripts of whole
-# processes and not for the benchmark. The longest come first, so that the
-# others run beside them and none of them alone at the end.
-RACE ?= $(shell $(GO) list ./raftstore ./kv ./... | grep -vE '/(cmd|test|bench|web)(/|$$)')
+# processes, not for the benchmark, and not where the tests start no goroutine.
+RACE ?= $(shell $(GO) list $(LONGEST) ./... | grep -vE '/(cmd|test|bench|web|internal/floorplan|pki/ledger)(/|$$)')
 
 # Modules of their own, for what conclave must not depend on.
 NESTED := test/interop test/kvdiff test/faultfs
@@ -20,7 +23,9 @@ NESTED := test/interop test/kvdiff test/faultfs
 # names. The other tests of these packages are not repeated.
 interop_files = $(shell git grep -l '^//go:build interop' -- '*_test.go' $(NESTED:%=':!%'))
 interop_tests = $(shell grep -ohE '^func Test[A-Z][A-Za-z0-9_]*' $(interop_files) /dev/null | cut -c6- | paste -sd'|')
-INTEROP ?= $(addprefix ./,$(sort $(dir $(interop_files))))
+INTEROP ?= ./test/cluster $(addprefix ./,$(sort $(dir $(interop_files))))
+# Tests of whole processes wait more than they compute.
+INTEROP_PARALLEL ?= 4
 
 # Rounds of partition and heal, each with a seed of its own.
 PARTITION_ROUNDS ?= 100
@@ -33,10 +38,10 @@ build: ## bin/conclave
 	$(GO) build -trimpath -o bin/conclave ./cmd/conclave
 
 test: ## everything that needs nothing but Go
-	$(GO) test ./...
+	$(GO) test $(LONGEST) ./...
 
-race:
-	$(GO) test -race $(RACE)
+race: ## the same with the race detector; -short leaves out repetitions
+	$(GO) test -race -short $(RACE)
 
 race-build: ## what race runs, compiled into the build cache
 	$(GO) list -race -deps -test -export $(RACE) >/dev/null
@@ -99,7 +104,7 @@ interop-programs: ## real etcd, etcdctl, etcdutl in bin/interop
 # The programs of other projects that the interop tests talk to.
 interop: interop-programs kvdiff faultfs
 	.ci/install bind9 bind9-dnsutils knot openssl curl iproute2 procps
-	$(GO) test -tags interop -count=1 -run '^($(interop_tests))$$' $(INTEROP)
+	$(GO) test -tags interop -count=1 -parallel $(INTEROP_PARALLEL) -run '^($(interop_tests))$$' $(INTEROP)
 
 kvdiff: ## kv and etcd's own store answer alike
 	cd test/kvdiff && $(GO) test ./...

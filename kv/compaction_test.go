@@ -183,7 +183,11 @@ func TestView_readsWhatWasCompactedMeanwhile(t *testing.T) {
 // Keys that come and go in ascending order must not leave nodes behind.
 func TestTree_shrinksWithItsKeys(t *testing.T) {
 	f := newFixture(t, Options{PruneStep: 100_000})
-	for i := range 40 {
+	rounds := 40
+	if testing.Short() {
+		rounds = 8
+	}
+	for i := range rounds {
 		f.batch(func(b *Batch) {
 			for j := range 500 {
 				b.begin()

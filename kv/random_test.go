@@ -267,7 +267,12 @@ func (r *runner) run(batches int) {
 	r.readAll(r.s.View())
 }
 
+// One goroutine does all of it: for the race detector a part is enough (-short).
 func TestStore_randomAgainstModel(t *testing.T) {
+	seeds := uint64(6)
+	if testing.Short() {
+		seeds = 1
+	}
 	for name, opts := range map[string]Options{
 		"inline":        {},
 		"none inline":   {MaxInline: -1, PruneStep: 1},
@@ -276,7 +281,7 @@ func TestStore_randomAgainstModel(t *testing.T) {
 		"larger pruned": {MaxInline: 30, PruneStep: 40},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for seed := range uint64(6) {
+			for seed := range seeds {
 				for _, keys := range []int{4, 30, 400} {
 					t.Run(fmt.Sprintf("seed=%d,keys=%d", seed, keys), func(t *testing.T) {
 						r := &runner{fixture: newFixture(t, opts), m: newModel(), keys: keys,

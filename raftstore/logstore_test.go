@@ -68,6 +68,9 @@ func TestNode_logWriteFails(t *testing.T) {
 // The largest entry that is taken can be read again after a restart; the log
 // would write a larger one too, and be unreadable.
 func TestNode_largestEntry(t *testing.T) {
+	if testing.Short() {
+		t.Skip("moves hundreds of MiB, which the race detector makes slow")
+	}
 	dir := t.TempDir()
 	machine := &toyMachine{}
 	n := openLone(t, dir, machine)

@@ -145,7 +145,7 @@ func (d *dev) settle(ctx context.Context) error {
 	if n == 0 {
 		n = devDefaultMembers
 	}
-	state, notes, err := chooseDevState(n, freeTCP, freeUDP)
+	state, detours, err := chooseDevState(n, freeTCP, freeUDP)
 	if err != nil {
 		return err
 	}
@@ -157,12 +157,12 @@ func (d *dev) settle(ctx context.Context) error {
 	if n%2 == 0 {
 		d.out.line("members", "%d survive the loss of %d, no more than %d would: an odd number is better", n, (n-1)/2, n-1)
 	}
-	if len(notes) == 0 {
+	if len(detours) == 0 {
 		d.out.line("ports", "%s: the usual ones, kept in %s", d.state.ports(), d.dir.statePath())
 		return nil
 	}
-	for _, note := range notes {
-		d.out.line("ports", "%s", note)
+	for _, detour := range detours {
+		d.out.line("ports", "%s", detour)
 	}
 	d.out.line("ports", "%s, kept in %s", d.state.ports(), d.dir.statePath())
 	return nil

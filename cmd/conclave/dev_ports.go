@@ -28,10 +28,21 @@ const (
 
 var devClientPorts = [devMaxMembers]int{2379, 22379, 32379, 12379, 14379, 24379, 26379}
 
+// devDetour is a port that dev uses because the usual one is taken.
+type devDetour struct {
+	use         string
+	port, usual int
+}
+
+// String looks for who has the usual port.
+func (d devDetour) String() string {
+	return fmt.Sprintf("%d for %s instead of %s", d.port, d.use, takenBy(d.usual))
+}
+
 // chooseDevState names n members and finds them ports: the usual ones where
-// they are free, and notes about those that are not. free tells whether a port
+// they are free, and detours from those that are not. free tells whether a port
 // can be had; freeForDNS asks for more.
-func chooseDevState(n int, free, freeForDNS func(port int) bool) (s devState, notes []string, err error) {
+func chooseDevState(n int, free, freeForDNS func(port int) bool) (s devState, detours []devDetour, err error) {
 	both := func(port int) bool { return free(port) && freeForDNS(port) }
 	pair := func(port int) bool { return free(port) && free(port+1) }
 	find := func(usual int, use string, ok func(int) bool) (int, error) {
@@ -44,7 +55,7 @@ func chooseDevState(n int, free, freeForDNS func(port int) bool) (s devState, no
 				continue
 			}
 			if i > 0 {
-				notes = append(notes, fmt.Sprintf("%d for %s instead of %s", port, use, takenBy(usual)))
+				detours = append(detours, devDetour{use: use, port: port, usual: usual})
 			}
 			return port, nil
 		}
@@ -62,7 +73,7 @@ func chooseDevState(n int, free, freeForDNS func(port int) bool) (s devState, no
 		m.PeerPort = m.ClientPort + 1
 		s.Members = append(s.Members, m)
 	}
-	return s, notes, nil
+	return s, detours, nil
 }
 
 // takenBy says of a usual port, or of the one after it, who has it.

@@ -12,9 +12,9 @@ import (
 func anyPort(int) bool { return true }
 
 func TestDevPorts_usualOnes(t *testing.T) {
-	s, notes, err := chooseDevState(7, anyPort, anyPort)
-	if err != nil || len(notes) != 0 {
-		t.Fatalf("notes %q, error %v", notes, err)
+	s, detours, err := chooseDevState(7, anyPort, anyPort)
+	if err != nil || len(detours) != 0 {
+		t.Fatalf("detours %v, error %v", detours, err)
 	}
 	const want = "2379/2380, 22379/22380, 32379/32380, 12379/12380, 14379/14380, 24379/24380, 26379/26380 for clients/peers, 2353 for DNS"
 	if got := s.ports(); got != want {
@@ -27,15 +27,15 @@ func TestDevPorts_usualOnes(t *testing.T) {
 
 func TestDevPorts_someTaken(t *testing.T) {
 	taken := map[int]bool{2353: true, 2363: true, 2380: true, 22379: true, 22389: true}
-	s, notes, err := chooseDevState(3, func(p int) bool { return !taken[p] }, func(p int) bool { return p != 2373 })
+	s, detours, err := chooseDevState(3, func(p int) bool { return !taken[p] }, func(p int) bool { return p != 2373 })
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got, want := s.ports(), "2389/2390, 22399/22400, 32379/32380 for clients/peers, 2383 for DNS"; got != want {
 		t.Errorf("ports %s\nwant  %s", got, want)
 	}
-	if len(notes) != 3 || !strings.Contains(notes[1], "2389 for clients of m1 instead of 2379") {
-		t.Errorf("notes %q", notes)
+	if len(detours) != 3 || !strings.Contains(detours[1].String(), "2389 for clients of m1 instead of 2379") {
+		t.Errorf("detours %v", detours)
 	}
 }
 

@@ -1,6 +1,7 @@
 package readme
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,15 +43,28 @@ func lastParagraph(text string) string {
 	return paragraphs[len(paragraphs)-1]
 }
 
-func build(t *testing.T) string {
-	t.Helper()
-	binary := filepath.Join(t.TempDir(), "conclave")
+// binary is the program, built once for all tests.
+var binary string
+
+func TestMain(m *testing.M) {
+	os.Exit(buildAndRun(m))
+}
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "conclave-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "conclave")
 	cmd := exec.Command("go", "build", "-o", binary, "./cmd/conclave")
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+		return 1
 	}
-	return binary
+	return m.Run()
 }
 
 // words are the command words of a line: what is neither a flag nor a flag's
@@ -69,7 +83,6 @@ func words(line string) (command, flags []string) {
 }
 
 func TestReadme_commandsAndFlagsExist(t *testing.T) {
-	binary := build(t)
 	now, _ := lines(t)
 	if len(now) < 5 {
 		t.Fatalf("found only %d command lines in README.md: %q", len(now), now)
@@ -90,7 +103,6 @@ func TestReadme_commandsAndFlagsExist(t *testing.T) {
 }
 
 func TestReadme_comingCommandsDoNotExist(t *testing.T) {
-	binary := build(t)
 	_, coming := lines(t)
 	for _, line := range coming {
 		command, _ := words(line)
