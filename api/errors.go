@@ -43,6 +43,7 @@ var errorTable = []struct {
 	{kv.ErrKeyNotFound, rpctypes.ErrGRPCKeyNotFound},
 	{kv.ErrLeaseNotFound, rpctypes.ErrGRPCLeaseNotFound},
 	{kv.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
+	{kv.ErrClosed, rpctypes.ErrGRPCStopped}, // only at the end of the process: see member.Range
 }
 
 // toGRPC translates an error of the Backend. A gRPC status passes as it is; a

@@ -19,6 +19,10 @@ var (
 	// ErrCorrupt: index and state file contradict each other, or the file
 	// cannot be read. The process has to stop.
 	ErrCorrupt = errors.New("key-value state is corrupt")
+	// ErrClosed: the state file that a view reads from was closed, because
+	// another one took its place or the process ends. The newest view has
+	// everything that this one had.
+	ErrClosed = errors.New("state file was closed")
 )
 
 // IsAnswer reports whether err, of a request to a batch or a view, is an answer

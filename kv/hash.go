@@ -79,7 +79,7 @@ type hasher struct {
 // file feeds what lies in the file, in transactions of bounded length.
 func (h *hasher) file() error {
 	for more := true; more; {
-		err := h.v.st.db.Load().View(func(tx *bbolt.Tx) error {
+		err := h.v.st.read(func(tx *bbolt.Tx) error {
 			bucket := tx.Bucket(bucketKey)
 			if bucket == nil {
 				more = false

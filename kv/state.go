@@ -120,7 +120,7 @@ func (s *state) unwritten(pending []*Changes, r revision) ([]byte, bool) {
 // loadChunk reads records from the file in one transaction, and returns how
 // many of them it did.
 func (s *state) loadChunk(which []int, hits []hit, kvs []mvccpb.KeyValue, at int64) (n int, err error) {
-	err = s.st.db.Load().View(func(tx *bbolt.Tx) error {
+	err = s.st.read(func(tx *bbolt.Tx) error {
 		bucket := tx.Bucket(bucketKey)
 		size := 0
 		var buf [revKeyLen + 1]byte

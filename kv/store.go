@@ -1,10 +1,12 @@
 package kv
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // Options tune a Store. The zero value means the defaults.
@@ -66,6 +68,23 @@ func (s *Store) View() *View { return s.view.Load() }
 // UseDB switches reading to another file with the same content. Reads begun
 // before end on the old one; closing it waits for them.
 func (s *Store) UseDB(db *bbolt.DB) { s.db.Store(db) }
+
+// Close ends reading from the file, which its owner closes then: what views
+// need from there is answered with ErrClosed.
+func (s *Store) Close() { s.db.Store(nil) }
+
+// read runs fn in a read transaction of the file. Errors: ErrClosed, fn's.
+func (s *Store) read(fn func(*bbolt.Tx) error) error {
+	db := s.db.Load()
+	if db == nil {
+		return ErrClosed
+	}
+	err := db.View(fn)
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+		return ErrClosed
+	}
+	return err
+}
 
 // Pruning reports whether compacted records remain to be taken out of index
 // and file. Each batch, also an empty one, does a bounded part of it; so

@@ -57,6 +57,20 @@ func (b *batch) lose(term uint64) {
 	b.lost = nil
 }
 
+// refused ends the newest attempt as one that definitely was not proposed.
+func (b *batch) refused() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lost = nil
+}
+
+// underWay reports whether the newest attempt may be in the log, or come there.
+func (b *batch) underWay() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.lost != nil
+}
+
 // deliver answers everybody once.
 func (b *batch) deliver(results []fsm.Result) {
 	b.mu.Lock()

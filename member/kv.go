@@ -2,10 +2,12 @@ package member
 
 import (
 	"context"
+	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/conclave-kv/conclave/kv"
 	"github.com/conclave-kv/conclave/raftstore/fsm"
 )
 
@@ -17,7 +19,7 @@ func (m *Member) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeRespon
 			return nil, err
 		}
 	}
-	resp, err := m.View().KV.Range(r)
+	resp, err := read(m, func(v *kv.View) (*pb.RangeResponse, error) { return v.Range(r) })
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +64,7 @@ func (m *Member) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, er
 			return nil, err
 		}
 	}
-	resp, err := m.View().KV.ReadTxn(r)
+	resp, err := read(m, func(v *kv.View) (*pb.TxnResponse, error) { return v.ReadTxn(r) })
 	if err != nil {
 		return nil, err
 	}
@@ -114,6 +116,18 @@ func write[T any](ctx context.Context, m *Member, kind fsm.Kind, msg proto.Messa
 		return none, err
 	}
 	return resp.(T), nil
+}
+
+// read answers from the newest view. Where an install closed the file of that
+// view meanwhile, there is a newer one.
+func read[T any](m *Member, answer func(*kv.View) (T, error)) (T, error) {
+	for {
+		v := m.View().KV
+		resp, err := answer(v)
+		if !errors.Is(err, kv.ErrClosed) || m.View().KV == v {
+			return resp, err
+		}
+	}
 }
 
 // linearize returns when this member's state holds everything acknowledged

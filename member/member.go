@@ -235,14 +235,25 @@ func (s sink) Opened(term uint64) { s.m.proposer.termOpened(term) }
 
 func (s sink) Published(view *fsm.View) {
 	s.m.committer.kick()
-	s.m.mu.Lock()
-	defer s.m.mu.Unlock()
-	old := s.m.published
+	s.m.publish(view)
+}
+
+func (s sink) Installed(view *fsm.View) {
+	s.m.proposer.installed(view.Term)
+	s.m.committer.announce()
+	s.m.publish(view)
+}
+
+// publish wakes who waits for changes of members or ledger.
+func (m *Member) publish(view *fsm.View) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old := m.published
 	if old.Ledger != view.Ledger || old.Members != view.Members || old.ClusterVersion != view.ClusterVersion {
-		close(s.m.changed)
-		s.m.changed = make(chan struct{})
+		close(m.changed)
+		m.changed = make(chan struct{})
 	}
-	s.m.published = view
+	m.published = view
 }
 
 // contextError says in the member's own errors why a wait ended.

@@ -242,6 +242,7 @@ func (p *proposer) attempt(ctx context.Context, b *batch, lead raftstore.Leaders
 		return errAgain
 	case err := <-answered:
 		if errors.Is(err, raftstore.ErrNotLeader) {
+			b.refused()
 			return err
 		}
 	case <-ctx.Done():
@@ -282,5 +283,23 @@ func (p *proposer) termOpened(term uint64) {
 	p.opened = max(p.opened, term)
 	for _, b := range p.flying {
 		b.lose(term - 1)
+	}
+}
+
+// installed ends all batches that were proposed and not seen since: the state
+// that came in, of a term, may contain them, and nobody will tell. Proposing
+// one again could apply it twice.
+func (p *proposer) installed(term uint64) {
+	p.mu.Lock()
+	p.opened = max(p.opened, term)
+	var unknown []*batch
+	for _, b := range p.flying {
+		if b.underWay() {
+			unknown = append(unknown, b)
+		}
+	}
+	p.mu.Unlock()
+	for _, b := range unknown {
+		b.fail(ErrTimeout)
 	}
 }

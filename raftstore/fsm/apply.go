@@ -84,7 +84,7 @@ func (m *Machine) apply(index uint64, req request, wanted bool) Result {
 // applyKeys applies a request to the key-value store.
 func (m *Machine) applyKeys(index uint64, req request, wanted bool) Result {
 	if m.batch == nil {
-		m.batch = m.keys.NewBatch()
+		m.batch = m.file.Load().keys.NewBatch()
 	}
 	answer := kv.None
 	if wanted {

@@ -3,16 +3,14 @@ package fsm
 import (
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 
 	"github.com/rs/zerolog"
-	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/conclave-kv/conclave/internal/conclavepb"
 	"github.com/conclave-kv/conclave/kv"
-	"github.com/conclave-kv/conclave/pki/ledger"
 )
 
 // ErrInUse: another process has the state file open.
@@ -30,30 +28,23 @@ type Options struct {
 
 // Machine is the replicated state of one member.
 type Machine struct {
-	db     *bbolt.DB
-	keys   *kv.Store
-	ledger *ledger.Ledger
-	sink   Sink
-	log    zerolog.Logger
+	quota int64
+	sink  Sink
+	log   zerolog.Logger
+	file  atomic.Pointer[stateFile] // replaced by an install, with applying held
+	view  atomic.Pointer[View]
 
 	// applying is held from the first entry after a Publish to that Publish,
-	// and by Prune.
+	// by Prune, and by an install.
 	applying sync.Mutex
 	held     bool // by the goroutine that applies
 
 	// Guarded by applying.
-	at             position
-	batch          *kv.Batch // begun with the first key change since Publish
-	members        *Members
-	clusterVersion string
-	opened         uint64 // term opened since Publish, 0 if none
-	deliveries     []delivery
-	changed        changeSet
-
-	view   atomic.Pointer[View]
-	queue  queue
-	synced atomic.Pointer[position]
-	failed error // of the first Commit that failed
+	loaded
+	batch      *kv.Batch // begun with the first key change since Publish
+	opened     uint64    // term opened since Publish, 0 if none
+	deliveries []delivery
+	changed    changeSet
 }
 
 type delivery struct {
@@ -68,54 +59,18 @@ func (noSink) Wants(uint64) bool               { return false }
 func (noSink) Deliver(_, _ uint64, _ []Result) {}
 func (noSink) Opened(uint64)                   {}
 func (noSink) Published(*View)                 {}
+func (noSink) Installed(*View)                 {}
 
 // Open opens or creates the state file and loads what readers need of it.
 func Open(o Options) (*Machine, error) {
-	db, err := bbolt.Open(o.Path, 0o600, &bbolt.Options{
-		Timeout:         1, // nanosecond: a file in use is an error, not a wait
-		NoFreelistSync:  true,
-		FreelistType:    bbolt.FreelistMapType,
-		InitialMmapSize: int(2 * o.Quota),
-	})
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, fmt.Errorf("%w: %s", ErrInUse, o.Path)
-	}
+	f, l, err := openFile(o.Path, os.O_CREATE, o.Quota)
 	if err != nil {
-		return nil, fmt.Errorf("open state file %s: %w", o.Path, err)
+		return nil, err
 	}
-	m := &Machine{db: db, sink: noSink{}, log: o.Log}
-	if err := m.load(); err != nil {
-		return nil, errors.Join(fmt.Errorf("state file %s: %w", o.Path, err), db.Close())
-	}
+	m := &Machine{quota: o.Quota, sink: noSink{}, log: o.Log, loaded: l}
+	m.file.Store(f)
+	m.publishView()
 	return m, nil
-}
-
-func (m *Machine) load() error {
-	err := m.db.Update(func(tx *bbolt.Tx) error {
-		return errors.Join(createBuckets(tx), ledger.CreateBuckets(tx))
-	})
-	if err != nil {
-		return err
-	}
-	return m.db.View(func(tx *bbolt.Tx) error {
-		if m.keys, err = kv.Open(m.db, tx, kv.Options{}); err != nil {
-			return err
-		}
-		if m.at, err = loadPosition(tx); err != nil {
-			return err
-		}
-		if m.members, err = loadMembers(tx, m.at.conf); err != nil {
-			return err
-		}
-		if m.ledger, err = ledger.Open(tx); err != nil {
-			return err
-		}
-		m.clusterVersion = string(tx.Bucket(bucketCluster).Get(keyClusterVersion))
-		at := m.at
-		m.synced.Store(&at)
-		m.publishView()
-		return nil
-	})
 }
 
 // SetSink says who is told about what is applied from now on. Not to be called
@@ -133,7 +88,7 @@ func (m *Machine) Synced() interface {
 	Position() (index, term uint64)
 	Membership() (index uint64, conf *conclavepb.Configuration)
 } {
-	return *m.synced.Load()
+	return *m.file.Load().synced.Load()
 }
 
 // begin starts or continues a batch of entries.
@@ -150,18 +105,19 @@ func (m *Machine) begin() {
 func (m *Machine) Prune() bool {
 	m.applying.Lock()
 	defer m.applying.Unlock()
-	if !m.keys.Pruning() {
+	f := m.file.Load()
+	if !f.keys.Pruning() {
 		return false
 	}
-	_, keys := m.keys.NewBatch().Freeze()
+	_, keys := f.keys.NewBatch().Freeze()
 	m.publishView()
-	m.queue.push(&changeSet{at: m.at, keys: keys})
+	f.queue.push(&changeSet{at: m.at, keys: keys})
 	return true
 }
 
 // CompactedOnDisk is the newest compaction whose deletions are all in the state
 // file. Safe for concurrent use.
-func (m *Machine) CompactedOnDisk() int64 { return m.keys.CompactedOnDisk() }
+func (m *Machine) CompactedOnDisk() int64 { return m.file.Load().keys.CompactedOnDisk() }
 
 // Publish makes everything applied since the last call visible to readers, at
 // once, then tells the sink, then queues the changes for Commit.
@@ -178,7 +134,7 @@ func (m *Machine) Publish() {
 	_, set.ledger = m.ledger.Freeze()
 	set.at = m.at
 	view := m.publishView()
-	m.queue.push(&set)
+	m.file.Load().queue.push(&set)
 	for _, d := range m.deliveries {
 		m.sink.Deliver(d.batch, d.term, d.results)
 	}
@@ -195,7 +151,7 @@ func (m *Machine) Publish() {
 
 func (m *Machine) publishView() *View {
 	view := &View{
-		KV:             m.keys.View(),
+		KV:             m.file.Load().keys.View(),
 		Ledger:         m.ledger.View(),
 		Members:        m.members,
 		ClusterVersion: m.clusterVersion,
@@ -207,64 +163,42 @@ func (m *Machine) publishView() *View {
 }
 
 // Queued is how many records wait for Commit. Safe for concurrent use.
-func (m *Machine) Queued() int { return m.queue.size() }
+func (m *Machine) Queued() int { return m.file.Load().queue.size() }
 
 // Commit writes everything queued, and the position it belongs to, to the state
-// file in one synced transaction. One call at a time, beside applying. After an
-// error nothing of it is in the file, and nothing ever will be by this Machine:
-// each further call returns the error, and the process must end. The log still
-// has it all.
-func (m *Machine) Commit() error {
-	if m.failed != nil {
-		return m.failed
-	}
-	sets := m.queue.take()
-	if len(sets) == 0 {
-		return nil
-	}
-	at := sets[len(sets)-1].at
-	err := m.db.Update(func(tx *bbolt.Tx) error {
-		for _, set := range sets {
-			if err := set.write(tx); err != nil {
-				return err
-			}
-		}
-		return at.write(tx)
-	})
-	if err != nil {
-		m.failed = fmt.Errorf("write state file: %w", err)
-		return m.failed
-	}
-	for i := len(sets) - 1; i >= 0; i-- {
-		if keys := sets[i].keys; keys != nil && !keys.Empty() {
-			keys.Done() // and with it all before
-			break
-		}
-	}
-	m.synced.Store(&at)
-	return nil
-}
+// file in one synced transaction, beside applying and installs. After an error
+// nothing of it is in the file, and nothing ever will be by this Machine: each
+// further call returns the error, and the process must end. The log still has
+// it all.
+func (m *Machine) Commit() error { return m.file.Load().commit() }
 
 // HashKV is etcd's hash of the key-value history at a revision, 0 for the
 // newest. Safe for concurrent use.
-func (m *Machine) HashKV(revision int64) (kv.Hash, error) { return m.keys.HashKV(revision) }
+func (m *Machine) HashKV(revision int64) (h kv.Hash, err error) {
+	err = m.read(func(f *stateFile) error {
+		h, err = f.keys.HashKV(revision)
+		return err
+	})
+	return h, err
+}
 
 // Size returns the bytes of the state file, and how many of them are in use.
-// The file may be longer on disk, since it grows in steps.
+// The file may be longer on disk, since it grows in steps. Safe for concurrent
+// use.
 func (m *Machine) Size() (total, inUse int64, err error) {
-	err = m.db.View(func(tx *bbolt.Tx) error {
-		total = tx.Size()
-		return nil
+	err = m.read(func(f *stateFile) error {
+		total, inUse, err = f.size()
+		return err
 	})
 	if err != nil {
 		return 0, 0, fmt.Errorf("size of state file: %w", err)
 	}
-	free := int64(m.db.Stats().FreePageN) * int64(m.db.Info().PageSize)
-	return total, max(total-free, 0), nil
+	return total, inUse, nil
 }
 
-// Close writes what is queued and closes the state file. Nothing may be applied
-// or read afterwards.
+// Close writes what is queued and closes the state file, when the snapshots of
+// it are closed. Nothing may be applied afterwards.
 func (m *Machine) Close() error {
-	return errors.Join(m.Commit(), m.db.Close())
+	f := m.file.Load()
+	return errors.Join(f.commit(), f.close())
 }

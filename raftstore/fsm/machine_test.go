@@ -118,7 +118,7 @@ func TestMachine_batchesAndCrashesDoNotMatter(t *testing.T) {
 				}
 			}
 			if rng.IntN(15) == 0 && i < len(entries) {
-				m.db.Close() // what is not committed is gone
+				m.file.Load().db.Close() // what is not committed is gone
 				m = openMachine(t, path)
 				index, _ := m.Synced().Position()
 				if m.Applied() != index {
@@ -143,6 +143,7 @@ type recorder struct {
 	skipped   []uint64
 	opened    []uint64
 	views     []*View
+	installed []*View
 }
 
 func (r *recorder) Wants(batch uint64) bool { return r.wants[batch] }
@@ -155,6 +156,7 @@ func (r *recorder) Deliver(batch, _ uint64, results []Result) {
 }
 func (r *recorder) Opened(term uint64) { r.opened = append(r.opened, term) }
 func (r *recorder) Published(v *View)  { r.views = append(r.views, v) }
+func (r *recorder) Installed(v *View)  { r.installed = append(r.installed, v) }
 
 // A batch is answered where it is waited for; one that ended up in another term
 // than it was meant for is applied nowhere.
@@ -206,7 +208,7 @@ func TestMachine_malformedEntryStops(t *testing.T) {
 				if recover() == nil {
 					t.Error("applied")
 				}
-				m.db.Close()
+				m.file.Load().db.Close()
 			}()
 			m.Command(1, 1, data)
 		})

@@ -42,4 +42,8 @@ type Sink interface {
 	Opened(term uint64)
 	// Published ends a batch of entries.
 	Published(*View)
+	// Installed tells that the state was replaced by one that may hold
+	// anything up to its index: whether a batch that was proposed before the
+	// call is in it, nobody says. Applying goes on when it returns.
+	Installed(*View)
 }

@@ -1,0 +1,159 @@
+package fsm
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/conclave-kv/conclave/kv"
+	"github.com/conclave-kv/conclave/pki/ledger"
+)
+
+// stateFile is one open state file, the keys that are read from it, and the
+// changes that wait to be written to it. An install replaces all of it at once,
+// so that what was queued for one file can never reach another.
+type stateFile struct {
+	db     *bbolt.DB
+	keys   *kv.Store
+	queue  queue
+	synced atomic.Pointer[position]
+
+	commits sync.Mutex // held by commit and close
+	failed  error      // of the first commit that failed
+	closed  bool
+}
+
+// loaded is the rest of what a state file holds, as it is in memory.
+type loaded struct {
+	at             position
+	ledger         *ledger.Ledger
+	members        *Members
+	clusterVersion string
+}
+
+// openFile opens and loads a state file. flag is os.O_CREATE to make a new one
+// where there is none.
+func openFile(path string, flag int, quota int64) (*stateFile, loaded, error) {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
+		Timeout:         1, // nanosecond: a file in use is an error, not a wait
+		NoFreelistSync:  true,
+		FreelistType:    bbolt.FreelistMapType,
+		InitialMmapSize: int(2 * quota),
+		OpenFile: func(path string, flags int, mode os.FileMode) (*os.File, error) {
+			return os.OpenFile(path, flags&^os.O_CREATE|flag, mode)
+		},
+	})
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return nil, loaded{}, fmt.Errorf("%w: %s", ErrInUse, path)
+	}
+	if err != nil {
+		return nil, loaded{}, fmt.Errorf("open state file %s: %w", path, err)
+	}
+	f := &stateFile{db: db}
+	l, err := f.load()
+	if err != nil {
+		return nil, loaded{}, errors.Join(fmt.Errorf("state file %s: %w", path, err), db.Close())
+	}
+	return f, l, nil
+}
+
+func (f *stateFile) load() (l loaded, err error) {
+	err = f.db.Update(func(tx *bbolt.Tx) error {
+		return errors.Join(createBuckets(tx), ledger.CreateBuckets(tx))
+	})
+	if err != nil {
+		return l, err
+	}
+	return l, f.db.View(func(tx *bbolt.Tx) error {
+		if f.keys, err = kv.Open(f.db, tx, kv.Options{}); err != nil {
+			return err
+		}
+		if l.at, err = loadPosition(tx); err != nil {
+			return err
+		}
+		if l.members, err = loadMembers(tx, l.at.conf); err != nil {
+			return err
+		}
+		if l.ledger, err = ledger.Open(tx); err != nil {
+			return err
+		}
+		l.clusterVersion = string(tx.Bucket(bucketCluster).Get(keyClusterVersion))
+		at := l.at
+		f.synced.Store(&at)
+		return nil
+	})
+}
+
+// commit writes everything queued in one synced transaction; see
+// Machine.Commit. A file that was given up is left as it is.
+func (f *stateFile) commit() error {
+	f.commits.Lock()
+	defer f.commits.Unlock()
+	if f.failed != nil || f.closed {
+		return f.failed
+	}
+	sets := f.queue.take()
+	if len(sets) == 0 {
+		return nil
+	}
+	at := sets[len(sets)-1].at
+	err := f.db.Update(func(tx *bbolt.Tx) error {
+		for _, set := range sets {
+			if err := set.write(tx); err != nil {
+				return err
+			}
+		}
+		return at.write(tx)
+	})
+	if err != nil {
+		f.failed = fmt.Errorf("write state file: %w", err)
+		return f.failed
+	}
+	for i := len(sets) - 1; i >= 0; i-- {
+		if keys := sets[i].keys; keys != nil && !keys.Empty() {
+			keys.Done() // and with it all before
+			break
+		}
+	}
+	f.synced.Store(&at)
+	return nil
+}
+
+// size is Machine.Size.
+func (f *stateFile) size() (total, inUse int64, err error) {
+	pageSize := 0
+	err = f.view(func(tx *bbolt.Tx) error {
+		total, pageSize = tx.Size(), f.db.Info().PageSize
+		return nil
+	})
+	free := int64(f.db.Stats().FreePageN) * int64(pageSize)
+	return total, max(total-free, 0), err
+}
+
+// view runs fn in a read transaction. Error: kv.ErrClosed.
+func (f *stateFile) view(fn func(*bbolt.Tx) error) error {
+	return closedError(f.db.View(fn))
+}
+
+func closedError(err error) error {
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+		return fmt.Errorf("%w: %w", kv.ErrClosed, err)
+	}
+	return err
+}
+
+// close gives the file up as it is; what is queued is forgotten. It waits for a
+// commit and for transactions under way. Views that still read from the file
+// get kv.ErrClosed.
+func (f *stateFile) close() error {
+	f.keys.Close() // before waiting, so that nobody waits in turn
+	f.commits.Lock()
+	defer f.commits.Unlock()
+	f.closed = true
+	return f.db.Close()
+}
