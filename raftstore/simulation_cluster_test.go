@@ -32,6 +32,7 @@ type simulation struct {
 	log      zerolog.Logger
 	ghosts   sync.WaitGroup // processes that ended
 	fatal    chan *simRun   // processes that have to end
+	rafts    map[*raft.Raft]bool
 }
 
 // simMember is an id with a disk, and the process that runs, if any.
@@ -53,7 +54,7 @@ type simRun struct {
 	down    func()
 	machine *simMachine
 	gone    atomic.Bool // it crashed: nothing that it says or does counts
-	leaves  atomic.Bool // it is being stopped in good order
+	leaves  atomic.Bool // somebody ends its goroutines already
 	serial  int
 
 	quit    context.CancelFunc
@@ -61,7 +62,7 @@ type simRun struct {
 }
 
 func newSimulation(sch schedule, log zerolog.Logger) *simulation {
-	s := &simulation{schedule: sch, net: newFaultNet(int64(sch.seed)), log: log, fatal: make(chan *simRun, 64)}
+	s := &simulation{schedule: sch, net: newFaultNet(int64(sch.seed)), log: log, fatal: make(chan *simRun, 64), rafts: map[*raft.Raft]bool{}}
 	s.history = newHistory(s)
 	for id := range uint64(sch.members) {
 		s.members = append(s.members, &simMember{id: id + 1, disk: newSimDisk(sch.seed<<8 + id)})
@@ -193,8 +194,11 @@ func (s *simulation) end(run *simRun) {
 	if run.node == nil {
 		return // crashed while it was opened, and start ends it
 	}
-	run.quit()
 	run.disk.release()
+	if run.leaves.Swap(true) {
+		return // leave ends it
+	}
+	run.quit()
 	_ = run.node.Close()
 	run.mesh.Close()
 	run.clients.Wait()

@@ -44,6 +44,9 @@ func (s *simulation) sleepUntil(at time.Time) bool {
 // quiesce lets everybody do what there is to do at this moment, and checks.
 func (s *simulation) quiesce() {
 	synctest.Wait()
+	for _, run := range s.runs() {
+		s.rafts[run.node.raft().Raft] = true
+	}
 	s.check()
 }
 
@@ -227,4 +230,7 @@ func (s *simulation) endAll() {
 	}
 	s.ghosts.Wait()
 	s.quiesce()
+	for r := range s.rafts {
+		answerForgotten(r)
+	}
 }
