@@ -104,6 +104,9 @@ func (d *Daemon) agree(ctx context.Context) error {
 
 // openState opens the state file and the log, and starts the member.
 func (d *Daemon) openState(context.Context) error {
+	if err := raftstore.Recover(d.dir.wal, d.dir.statePath(), d.log); err != nil {
+		return fmt.Errorf("--data-dir %q: %w", d.dir.path, err)
+	}
 	machine, err := fsm.Open(fsm.Options{Path: d.dir.statePath(), Quota: d.cfg.QuotaBackendBytes, Log: d.log})
 	if err != nil {
 		return fmt.Errorf("--data-dir %q: %w", d.dir.path, err)
@@ -131,6 +134,7 @@ func (d *Daemon) openState(context.Context) error {
 	}, d.mesh, machine)
 	d.node, err = raftstore.Open(raftstore.Config{
 		Dir:             d.dir.wal,
+		State:           d.dir.statePath(),
 		Self:            d.id.MemberID,
 		Mesh:            d.mesh,
 		Machine:         machine,

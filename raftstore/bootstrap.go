@@ -26,7 +26,7 @@ func bootstrap(logs *logStore, machine Machine, conf *conclavepb.Configuration, 
 	if err != nil {
 		return fmt.Errorf("read log: %w", err)
 	}
-	if last > 0 {
+	if last > 0 || logs.Start() > 0 {
 		return nil
 	}
 	if synced, _ := machine.Synced().Position(); synced > 0 {

@@ -3,6 +3,7 @@ package raftstore
 import (
 	"fmt"
 	"math"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -18,6 +19,8 @@ type instance struct {
 	transport *Transport
 	observer  *raft.Observer
 	quit      chan struct{} // closed before raft is stopped
+	stopping  sync.Once
+	stopped   error // set by stopping
 }
 
 // start makes and starts the next instance, from what is in the log and in the
@@ -31,7 +34,7 @@ func (n *Node) start() error {
 		changed:   n.onMembership,
 		log:       n.cfg.Log,
 	}
-	r, err := raft.NewRaft(n.raftConfig(), fsm, n.logs, n.logs, snapshotStore{n.cfg.Machine}, in.transport)
+	r, err := raft.NewRaft(n.raftConfig(), fsm, n.logs, n.logs, n.snapshotStore(in.quit), in.transport)
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
@@ -43,11 +46,16 @@ func (n *Node) start() error {
 	return nil
 }
 
-// stop ends raft; the instance still answers what it last knew.
+// stop ends raft; the instance still answers what it last knew. A node whose
+// restart failed stops its instance a second time when it is closed.
 func (in *instance) stop() error {
-	in.DeregisterObserver(in.observer)
-	close(in.quit)
-	return in.Shutdown().Error()
+	in.stopping.Do(func() {
+		in.DeregisterObserver(in.observer)
+		close(in.quit)
+		in.transport.abandon()
+		in.stopped = in.Shutdown().Error()
+	})
+	return in.stopped
 }
 
 // local is the node as its transport sees it.

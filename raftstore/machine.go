@@ -30,6 +30,12 @@ type Machine interface {
 	// Synced tells what the state file holds: everything up to index, of term,
 	// and the membership in force there. Zero and nil for a new file.
 	Synced() Synced
+	// Snapshot opens a copy of the state file as it is now. The caller closes
+	// it. Safe for concurrent use.
+	Snapshot() (Snapshot, error)
+	// Prepare opens and loads a state file that was received at path, beside
+	// the one in use and beside everything else. It may take minutes.
+	Prepare(path string) (Prepared, error)
 }
 
 // Synced is the position of a state file in the log. It is an alias so that a

@@ -139,6 +139,8 @@ type Mesh struct {
 	alive      atomic.Pointer[func() bool]          // see Watch; nil: always
 	removed    atomic.Pointer[func(id uint64) bool] // see KnowRemoved; may be nil
 	duplicate  chan error                           // room for one
+	installs   atomic.Pointer[installer]            // takes snapshots; nil: nobody does
+	snapshots  *snapshotTraffic
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -161,6 +163,7 @@ func NewMesh(cfg MeshConfig) *Mesh {
 		cfg:       cfg,
 		limits:    cfg.limits.withDefaults(cfg.ElectionTimeout),
 		metrics:   newMeshMetrics(cfg.Registry, cfg.Self),
+		snapshots: newSnapshotTraffic(cfg.Registry),
 		start:     time.Now(),
 		nonce:     randomID(),
 		duplicate: make(chan error, 1),

@@ -65,13 +65,23 @@ type Config struct {
 	RequestTimeout time.Duration
 	// PreVote asks before an election whether it could be won.
 	PreVote bool
+	// State is the path of the Machine's state file. Beside it is staged what
+	// the leader sends of its own. Without it no snapshots are taken.
+	State string
+	// SnapshotCount is how many entries the state file has to have more than at
+	// the last truncation for the log to be truncated again. 0 keeps all of it.
+	SnapshotCount uint64
+	// SnapshotCatchUpEntries is how many entries stay in the log for members
+	// that are a little behind, if they are not more than 64 MiB.
+	SnapshotCatchUpEntries uint64
 	// Fatal is called once, and must not block, when the log cannot be written:
 	// the process must end. May be nil.
 	Fatal    func(error)
 	Log      zerolog.Logger
 	Registry prometheus.Registerer
 
-	logs *logStore // instead of the one in Dir; for tests
+	logs      *logStore         // instead of the one in Dir; for tests
+	afterStep func(name string) // told of each step of an install; for tests
 }
 
 // Node is one member's part in agreeing on a log.
@@ -87,6 +97,9 @@ type Node struct {
 	instances sync.Mutex
 	current   atomic.Pointer[instance]
 	transfer  transferWatch
+	installs  *installer
+	sending   chan struct{} // holds one: an install is being sent
+	holds     *logHolds
 
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -117,7 +130,10 @@ func open(cfg Config, logs *logStore) (*Node, error) {
 	if err := bootstrap(logs, cfg.Machine, cfg.Bootstrap, cfg.Join); err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, logs: logs, members: newMembership(cfg.Self, cfg.Machine)}
+	n := &Node{
+		cfg: cfg, logs: logs, members: newMembership(cfg.Self, cfg.Machine),
+		sending: make(chan struct{}, 1), holds: newLogHolds(),
+	}
 	if err := replay(cfg.Machine, logs, n.members.agreed, cfg.Log); err != nil {
 		return nil, err
 	}
@@ -131,7 +147,10 @@ func open(cfg Config, logs *logStore) (*Node, error) {
 		return nil, err
 	}
 	cfg.Mesh.SetPeers(peerURLs(n.configuration(), cfg.Self))
-	for _, run := range []func(){n.leaders.run, n.followVacancy, n.followPending, n.followRemoval, n.followDisk} {
+	n.installs = newInstaller(n)
+	for _, run := range []func(){
+		n.leaders.run, n.followVacancy, n.followPending, n.followRemoval, n.followDisk, n.installs.run, n.truncateLog,
+	} {
 		n.work.Go(run)
 	}
 	return n, nil

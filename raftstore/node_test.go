@@ -29,6 +29,7 @@ type toyMachine struct {
 	path      string   // of the state file; may be empty
 	kept      []string // the commands in the state file
 	padding   []byte   // in the state file
+	preparing func()   // runs while a file is loaded; may be nil
 	installed int
 	drained   int // files that were replaced, and closed
 }

@@ -26,7 +26,7 @@ func replay(machine Machine, logs raft.LogStore, changed func(uint64, *conclavep
 	if err != nil {
 		return fmt.Errorf("read log: %w", err)
 	}
-	if synced > last {
+	if synced > max(last, startOf(logs)) {
 		return fmt.Errorf("%w: state at index %d, log at %d", ErrLogBehindState, synced, last)
 	}
 	committed, err := highestCommit(logs, synced+1, last)

@@ -77,6 +77,11 @@ func (m *simMachine) Synced() Synced {
 	return m.state.position
 }
 
+// Snapshot and Prepare are never asked for: the log of a simulation is kept
+// whole.
+func (m *simMachine) Snapshot() (Snapshot, error)      { return nil, errNoRestore }
+func (m *simMachine) Prepare(string) (Prepared, error) { return nil, errNoRestore }
+
 // commit writes the state file, up to some entry that was published.
 func (m *simMachine) commit() {
 	m.mu.Lock()

@@ -2,7 +2,9 @@ package raftstore
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -10,37 +12,109 @@ import (
 // errNoRestore answers requests to replace the state through raft itself.
 var errNoRestore = errors.New("raftstore: the state is never restored through raft")
 
-// snapshotStore tells raft how far the state file is, so that raft starts
-// there. It holds no data: the state file itself is the snapshot.
+// sendAlone is how long an install waits for another one of this member to end.
+// One that is still not done takes little, and must not keep a member out.
+const sendAlone = 2 * time.Minute
+
+// snapshotStore is the state file as raft sees it: how far it is, so that raft
+// starts there, and its content for members that are too far behind. Raft
+// stores nothing in it.
 type snapshotStore struct {
 	machine Machine
+	slot    chan struct{} // holds one: the install that is being sent
+	holds   *logHolds
+	quit    <-chan struct{} // the raft instance ends
+}
+
+func (n *Node) snapshotStore(quit <-chan struct{}) snapshotStore {
+	return snapshotStore{machine: n.cfg.Machine, slot: n.sending, holds: n.holds, quit: quit}
 }
 
 // List returns the one snapshot there is, or none for a new state file.
 func (s snapshotStore) List() ([]*raft.SnapshotMeta, error) {
 	synced := s.machine.Synced()
-	index, term := synced.Position()
-	if index == 0 {
+	if index, _ := synced.Position(); index == 0 {
 		return nil, nil
 	}
-	confIndex, conf := synced.Membership()
-	return []*raft.SnapshotMeta{{
+	return []*raft.SnapshotMeta{metaOf(synced)}, nil
+}
+
+func metaOf(at Synced) *raft.SnapshotMeta {
+	index, term := at.Position()
+	confIndex, conf := at.Membership()
+	return &raft.SnapshotMeta{
 		Version:            raft.SnapshotVersionMax,
 		ID:                 "state",
 		Index:              index,
 		Term:               term,
 		Configuration:      encodeConfiguration(conf),
 		ConfigurationIndex: confIndex,
-	}}, nil
+	}
 }
 
-// Create is never asked for: the log is kept whole.
+// Create is never asked for: the log is truncated beside raft, see truncation.
 func (s snapshotStore) Create(raft.SnapshotVersion, uint64, uint64, raft.Configuration, uint64, raft.Transport) (raft.SnapshotSink, error) {
 	return nil, raft.ErrNothingNewToSnapshot
 }
 
-// Open is never asked for: the log is kept whole, so no member needs an
-// install.
+// Open yields the state file as it is now: what is said of it and its content
+// are of one transaction. It waits while another member is being sent one.
 func (s snapshotStore) Open(string) (*raft.SnapshotMeta, io.ReadCloser, error) {
-	return nil, nil, errNoRestore
+	release, err := s.turn()
+	if err != nil {
+		return nil, nil, err
+	}
+	snapshot, err := s.machine.Snapshot()
+	if err != nil {
+		release()
+		return nil, nil, fmt.Errorf("open a snapshot of the state: %w", err)
+	}
+	meta := metaOf(snapshot)
+	meta.Size = snapshot.Size()
+	return meta, newSnapshotReader(snapshot, s.holds.hold(meta.Index, meta.Size), release), nil
+}
+
+// turn returns when no other install is being sent, or for too long.
+func (s snapshotStore) turn() (release func(), err error) {
+	patience := time.NewTimer(sendAlone)
+	defer patience.Stop()
+	select {
+	case s.slot <- struct{}{}:
+		return func() { <-s.slot }, nil
+	case <-patience.C:
+		return func() {}, nil
+	case <-s.quit:
+		return nil, raft.ErrRaftShutdown
+	}
+}
+
+// snapshotReader reads a Snapshot, which writes itself from a goroutine that
+// Close ends and waits for.
+type snapshotReader struct {
+	*io.PipeReader
+	snapshot Snapshot
+	written  chan struct{}
+	ended    []func()
+}
+
+func newSnapshotReader(snapshot Snapshot, ended ...func()) *snapshotReader {
+	r, w := io.Pipe()
+	s := &snapshotReader{PipeReader: r, snapshot: snapshot, written: make(chan struct{}), ended: ended}
+	go func() {
+		defer close(s.written)
+		_, err := snapshot.WriteTo(w)
+		w.CloseWithError(err)
+	}()
+	return s
+}
+
+// Close ends the reading wherever it is.
+func (s *snapshotReader) Close() error {
+	_ = s.PipeReader.Close() // documented to return nil
+	<-s.written
+	err := s.snapshot.Close()
+	for _, f := range s.ended {
+		f()
+	}
+	return err
 }

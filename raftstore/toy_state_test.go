@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/conclave-kv/conclave/internal/conclavepb"
 	"github.com/conclave-kv/conclave/internal/durable"
 )
@@ -103,6 +105,12 @@ type toyPrepared struct {
 
 // Prepare is part of Machine.
 func (m *toyMachine) Prepare(path string) (Prepared, error) {
+	m.mu.Lock()
+	preparing := m.preparing
+	m.mu.Unlock()
+	if preparing != nil {
+		preparing()
+	}
 	f, err := readToyFile(path)
 	if err != nil {
 		return nil, err
@@ -127,3 +135,11 @@ func (p *toyPrepared) Install() func() error {
 }
 
 func (p *toyPrepared) Close() error { return nil }
+
+func mustMarshal(m proto.Message) []byte {
+	b, err := proto.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}

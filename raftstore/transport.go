@@ -19,6 +19,7 @@ const (
 	kindTimeoutNow
 	kindSnapshot
 	kindSnapshotChunk
+	kindSnapshotEnd
 )
 
 const (
@@ -42,13 +43,13 @@ type Transport struct {
 	consumer chan raft.RPC
 	commits  commitPusher
 	done     chan struct{}
+	leaving  chan struct{} // closed by abandon
 	wg       sync.WaitGroup
 
 	mu     sync.Mutex
 	closed bool
 	inbox  map[uint64]*inbox
-	// streams are the installs that arrive, one from each sender.
-	streams map[uint64]*chunkStream
+	left   bool // leaving is closed
 }
 
 var (
@@ -79,17 +80,29 @@ func (m *Mesh) Transport(local replica) *Transport {
 		consumer: make(chan raft.RPC),
 		done:     make(chan struct{}),
 		inbox:    map[uint64]*inbox{},
-		streams:  map[uint64]*chunkStream{},
+		leaving:  make(chan struct{}),
 	}
 	t.commits = commitPusher{send: t.sendCommit, followers: map[uint64]*ackedBy{}}
 	m.raft.Store(t)
 	return t
 }
 
+// abandon ends the installs that are being sent. Raft waits for them when it
+// shuts down, and closes the transport only afterwards.
+func (t *Transport) abandon() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.left {
+		t.left = true
+		close(t.leaving)
+	}
+}
+
 // Close ends the transport's goroutines; raft calls it when it shuts down. The
 // Mesh stays open.
 func (t *Transport) Close() error {
 	t.mesh.raft.CompareAndSwap(t, nil)
+	t.abandon()
 	t.mu.Lock()
 	if !t.closed {
 		t.closed = true

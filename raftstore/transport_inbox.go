@@ -45,13 +45,14 @@ type owedAnswer struct {
 
 // receiveRaft takes a frame for raft. It does not block.
 func (m *Mesh) receiveRaft(r *remote, f frame) {
+	switch f.kind {
+	case kindSnapshot, kindSnapshotChunk, kindSnapshotEnd:
+		m.receiveSnapshot(r, f) // beside raft
+		return
+	}
 	t := m.raft.Load()
 	if t == nil {
 		r.refuseRequest(f, CodeNoHandler, "raft does not run here")
-		return
-	}
-	if f.kind == kindSnapshotChunk {
-		t.receiveChunk(r, f)
 		return
 	}
 	in := t.inboxOf(r.id)
@@ -65,14 +66,10 @@ func (m *Mesh) receiveRaft(r *remote, f frame) {
 		r.refuseRequest(f, CodeBusy, "raft takes no messages")
 		return
 	}
-	if f.kind == kindSnapshot {
-		t.expectChunks(r.id, f.id)
-	}
 	select {
 	case in.queue <- arrival{f, time.Now()}:
 	default:
 		in.bytes.Add(-size)
-		t.endChunks(r.id, f.id)
 		r.refuseRequest(f, CodeBusy, "raft takes no messages")
 	}
 }
@@ -158,7 +155,6 @@ func (in *inbox) open(a arrival) (raft.RPC, error) {
 	if string(from.ID) != memberText(in.peer) {
 		return raft.RPC{}, fmt.Errorf("raftstore: member %x speaks for %q", in.peer, from.ID)
 	}
-	rpc := raft.RPC{Command: command}
 	switch c := command.(type) {
 	case *raft.AppendEntriesRequest:
 		in.transport.commits.follow(c.Term)
@@ -173,13 +169,8 @@ func (in *inbox) open(a arrival) (raft.RPC, error) {
 		}
 	case *raft.RequestVoteRequest:
 		c.LeadershipTransfer = c.LeadershipTransfer || in.transport.local.SilentLeader() != ""
-	case *raft.InstallSnapshotRequest:
-		in.transport.commits.follow(c.Term)
-		if rpc.Reader, err = in.transport.chunkReader(in.peer, a.id, c.Size); err != nil {
-			return raft.RPC{}, err
-		}
 	}
-	return rpc, nil
+	return raft.RPC{Command: command}, nil
 }
 
 // stores reports whether the answer to a message says that something of it is
@@ -205,7 +196,6 @@ func (in *inbox) respond(answers <-chan owedAnswer, settled func() error) {
 				return // nothing is answered any more
 			}
 			in.bytes.Add(-int64(owed.size))
-			t.endChunks(in.peer, owed.id)
 			if r := t.mesh.known(in.peer); r != nil {
 				r.sendAnswer(laneUrgent, replyFrame(owed.id, reply))
 			}

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
+	"hash/crc32"
 	"io"
 	"time"
 
@@ -11,21 +13,29 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// An install is one request, answered when raft is done, and its content in
-// chunks, each a request answered when raft has read it. A few chunks are
-// under way at a time; nothing waits longer than snapshotStall for progress.
+// An install is one request, answered when the peer runs on the new state. Its
+// content follows in chunks, each a request answered when it is written; then
+// an end with the checksum of all of it. The end is repeated until the install
+// is answered, and the peer answers each as a sign that it is still at work:
+// loading a large state takes longer than any fixed patience.
 const (
-	chunkBytes    = 256 << 10
-	chunksAtOnce  = 4
+	chunkBytes   = 256 << 10
+	chunksAtOnce = 4
+	chunkHead    = 16 // install and offset
+	endBytes     = 12 // install and checksum
+	// snapshotStall is how long either side waits for a sign of the other.
 	snapshotStall = 10 * time.Second
-	// snapshotFinish bounds what raft does after the last chunk.
-	snapshotFinish = time.Minute
+	// askAgain is how often a peer that loads a state is asked for a sign.
+	askAgain = 2 * time.Second
+	// snapshotFinish bounds all that the peer does after the last chunk. 8 GiB
+	// load in a few minutes.
+	snapshotFinish = 30 * time.Minute
 )
 
 var errSnapshotStalled = fmt.Errorf("raftstore: no progress of the snapshot within %v", snapshotStall)
 
 // InstallSnapshot streams data to a peer, giving up after ten seconds without
-// progress, or one minute after the last byte was taken.
+// a sign of it. Installs of one member together keep to installRate.
 func (t *Transport) InstallSnapshot(id raft.ServerID, _ raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
 	r, err := t.peer(id)
 	if err != nil {
@@ -35,183 +45,175 @@ func (t *Transport) InstallSnapshot(id raft.ServerID, _ raft.ServerAddress, args
 	if err != nil {
 		return err
 	}
-	stream, install, err := t.post(r, kindSnapshot, laneBulk, snapshotStall, len(body), func(b []byte) []byte {
-		return append(b, body...)
+	start := time.Now()
+	s := &outgoing{transport: t, peer: r, data: io.LimitReader(data, args.Size), sum: crc32.New(castagnoli)}
+	s.progress = newProgress(t.mesh.cfg.Log, "sending a snapshot", r.text, args.Size)
+	err = s.install(body, resp)
+	t.mesh.snapshots.sent(r.text, time.Since(start), err == nil && resp.Success)
+	return err
+}
+
+// outgoing is an install that is being sent.
+type outgoing struct {
+	transport *Transport
+	peer      *remote
+	data      io.Reader
+	sum       hash.Hash32
+	progress  *progress
+	id        uint64
+	offset    uint64
+	answer    *pendingCall // of the install
+	under     []sentChunk  // not answered yet, oldest first
+	ended     bool         // all of data is sent
+}
+
+type sentChunk struct {
+	id uint64
+	*pendingCall
+}
+
+// errAnswered: the peer answered the install before it had all of it.
+var errAnswered = errors.New("raftstore: install is answered")
+
+func (s *outgoing) install(body []byte, resp *raft.InstallSnapshotResponse) error {
+	var err error
+	s.id, s.answer, err = s.post(kindSnapshot, laneBulk, len(body), func(b []byte) []byte { return append(b, body...) })
+	if err != nil {
+		return err
+	}
+	defer s.peer.forget(s.id)
+	err = s.sendChunks()
+	if err == nil {
+		err = s.finish()
+	}
+	if err != nil && !errors.Is(err, errAnswered) {
+		return err
+	}
+	a := <-s.answer.answer
+	if a.err != nil {
+		return a.err
+	}
+	return decodeSnapshotReply(a.payload, resp)
+}
+
+func (s *outgoing) post(kind Kind, lane laneID, size int, encode func([]byte) []byte) (uint64, *pendingCall, error) {
+	return s.transport.post(s.peer, kind, lane, snapshotStall, size, encode)
+}
+
+// sendChunks sends all of the content and waits until it is written.
+func (s *outgoing) sendChunks() error {
+	defer func() {
+		for _, c := range s.under {
+			s.peer.forget(c.id)
+		}
+	}()
+	buf := make([]byte, chunkBytes)
+	for !s.ended || len(s.under) > 0 {
+		for !s.ended && len(s.under) < chunksAtOnce {
+			if err := s.sendChunk(buf); err != nil {
+				return err
+			}
+		}
+		if len(s.under) == 0 {
+			return nil
+		}
+		if err := s.await(s.under[0].pendingCall); err != nil {
+			return err
+		}
+		s.under = s.under[1:]
+	}
+	return nil
+}
+
+// sendChunk sends the next piece of the content, when its turn has come.
+func (s *outgoing) sendChunk(buf []byte) error {
+	n, err := io.ReadFull(s.data, buf)
+	s.ended = errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	if err != nil && !s.ended {
+		return err
+	}
+	if n == 0 {
+		return nil
+	}
+	turn := time.NewTimer(s.transport.mesh.snapshots.pace.take(n))
+	defer turn.Stop()
+	select {
+	case <-turn.C:
+	case a := <-s.answer.answer:
+		return s.answered(a)
+	case <-s.transport.leaving:
+		return errTransportClosed
+	}
+	s.sum.Write(buf[:n])
+	id, p, err := s.post(kindSnapshotChunk, laneBulk, chunkHead+n, func(b []byte) []byte {
+		b = binary.BigEndian.AppendUint64(b, s.id)
+		b = binary.BigEndian.AppendUint64(b, s.offset)
+		return append(b, buf[:n]...)
 	})
 	if err != nil {
 		return err
 	}
-	defer r.forget(stream)
-	if err := t.sendChunks(r, stream, io.LimitReader(data, args.Size), install); err != nil {
-		return err
-	}
-	timer := time.NewTimer(snapshotFinish)
-	defer timer.Stop()
+	s.under = append(s.under, sentChunk{id, p})
+	s.offset += uint64(n)
+	s.progress.add(n)
+	return nil
+}
+
+// await returns when a chunk or an end is answered.
+func (s *outgoing) await(p *pendingCall) error {
+	stall := time.NewTimer(snapshotStall)
+	defer stall.Stop()
 	select {
-	case a := <-install.answer:
-		if a.err != nil {
+	case a := <-p.answer:
+		if a.err == nil {
+			return nil
+		}
+		select { // the peer may have answered all of it first
+		case all := <-s.answer.answer:
+			return s.answered(all)
+		default:
 			return a.err
 		}
-		return decodeSnapshotReply(a.payload, resp)
-	case <-timer.C:
-		return fmt.Errorf("no answer from %x within %v of the last byte", r.id, snapshotFinish)
-	case <-t.done:
+	case a := <-s.answer.answer:
+		return s.answered(a)
+	case <-stall.C:
+		return errSnapshotStalled
+	case <-s.transport.leaving:
 		return errTransportClosed
 	}
 }
 
-// sendChunks ends early, without an error, when the install is answered before
-// its content was read.
-func (t *Transport) sendChunks(r *remote, stream uint64, data io.Reader, install *pendingCall) error {
-	type sentChunk struct {
-		id uint64
-		*pendingCall
-	}
-	var under []sentChunk
-	defer func() {
-		for _, c := range under {
-			r.forget(c.id)
+// answered puts the answer of the install back for whoever decodes it.
+func (s *outgoing) answered(a callAnswer) error {
+	s.answer.answer <- a
+	return errAnswered
+}
+
+// finish tells the peer that it has all, and waits while it gives signs of
+// life, until the install is answered.
+func (s *outgoing) finish() error {
+	for start := time.Now(); time.Since(start) < snapshotFinish; {
+		id, p, err := s.post(kindSnapshotEnd, laneBulk, endBytes, func(b []byte) []byte {
+			return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(b, s.id), s.sum.Sum32())
+		})
+		if err != nil {
+			return err
 		}
-	}()
-	stall := time.NewTimer(snapshotStall)
-	defer stall.Stop()
-	buf := make([]byte, chunkBytes)
-	for ended := false; !ended || len(under) > 0; {
-		for !ended && len(under) < chunksAtOnce {
-			n, err := io.ReadFull(data, buf)
-			ended = errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-			if err != nil && !ended {
-				return err
-			}
-			if n == 0 {
-				continue
-			}
-			id, p, err := t.post(r, kindSnapshotChunk, laneBulk, snapshotStall, 8+n, func(b []byte) []byte {
-				return append(binary.BigEndian.AppendUint64(b, stream), buf[:n]...)
-			})
-			if err != nil {
-				return err
-			}
-			under = append(under, sentChunk{id, p})
+		err = s.await(p)
+		s.peer.forget(id)
+		if err != nil {
+			return err
 		}
-		if len(under) == 0 {
-			return nil
-		}
-		stall.Reset(snapshotStall)
+		again := time.NewTimer(askAgain)
 		select {
-		case a := <-under[0].answer:
-			if a.err != nil {
-				return a.err
-			}
-			under = under[1:]
-		case a := <-install.answer:
-			install.answer <- a
-			return nil
-		case <-stall.C:
-			return errSnapshotStalled
-		case <-t.done:
+		case a := <-s.answer.answer:
+			again.Stop()
+			return s.answered(a)
+		case <-again.C:
+		case <-s.transport.leaving:
+			again.Stop()
 			return errTransportClosed
 		}
 	}
-	return nil
-}
-
-// chunkStream is the content of an install that arrives.
-type chunkStream struct {
-	transport *Transport
-	peer      uint64
-	install   uint64 // the request that opened it
-	left      int64  // bytes not read yet
-	chunks    chan frame
-	ended     chan struct{} // raft has answered
-	current   []byte
-	id        uint64 // of the current chunk
-}
-
-// expectChunks makes room for the content of an install as soon as it is
-// asked for. A peer's newer install ends the older one.
-func (t *Transport) expectChunks(peer, id uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if old := t.streams[peer]; old != nil {
-		close(old.ended)
-	}
-	t.streams[peer] = &chunkStream{
-		transport: t, peer: peer, install: id,
-		chunks: make(chan frame, chunksAtOnce), ended: make(chan struct{}),
-	}
-}
-
-// chunkReader is what raft reads the install's content from.
-func (t *Transport) chunkReader(peer, id uint64, size int64) (io.Reader, error) {
-	s := t.streamOf(peer, id)
-	if s == nil {
-		return nil, errors.New("raftstore: a newer snapshot came")
-	}
-	s.left = size
-	return s, nil
-}
-
-func (t *Transport) streamOf(peer, id uint64) *chunkStream {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if s := t.streams[peer]; s != nil && s.install == id {
-		return s
-	}
-	return nil
-}
-
-// endChunks forgets the install that was answered, if it was one.
-func (t *Transport) endChunks(peer, id uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if s := t.streams[peer]; s != nil && s.install == id {
-		delete(t.streams, peer)
-		close(s.ended)
-	}
-}
-
-// receiveChunk does not block: a sender keeps to chunksAtOnce.
-func (t *Transport) receiveChunk(r *remote, f frame) {
-	var s *chunkStream
-	if len(f.payload) > 8 {
-		s = t.streamOf(r.id, binary.BigEndian.Uint64(f.payload))
-	}
-	if s == nil {
-		r.refuseRequest(f, CodeFailed, "no such snapshot is expected")
-		return
-	}
-	select {
-	case s.chunks <- f:
-	default:
-		r.refuseRequest(f, CodeBusy, "too many chunks of a snapshot at once")
-	}
-}
-
-// Read is called by raft alone.
-func (s *chunkStream) Read(p []byte) (int, error) {
-	if s.left <= 0 {
-		return 0, io.EOF
-	}
-	if len(s.current) == 0 {
-		timer := time.NewTimer(snapshotStall)
-		defer timer.Stop()
-		select {
-		case f := <-s.chunks:
-			s.current, s.id = f.payload[8:], f.id
-		case <-timer.C:
-			return 0, errSnapshotStalled
-		case <-s.ended:
-			return 0, io.ErrClosedPipe
-		case <-s.transport.done:
-			return 0, errTransportClosed
-		}
-	}
-	n := copy(p, s.current[:min(int64(len(s.current)), s.left)])
-	s.current = s.current[n:]
-	s.left -= int64(n)
-	if r := s.transport.mesh.known(s.peer); len(s.current) == 0 && r != nil {
-		r.answer(s.id, nil, nil)
-	}
-	return n, nil
+	return fmt.Errorf("no answer from %x within %v of the last byte", s.peer.id, snapshotFinish)
 }

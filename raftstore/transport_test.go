@@ -1,15 +1,12 @@
 package raftstore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"strings"
 	"testing"
-	"testing/iotest"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -259,52 +256,6 @@ func TestTransport_inboxIsBounded(t *testing.T) {
 	if held == 0 || held > inboxBytes {
 		t.Errorf("%d bytes are held", held)
 	}
-}
-
-func TestTransport_snapshotStreams(t *testing.T) {
-	_, a, b := transportPair(t)
-	content := bytes.Repeat([]byte("0123456789abcdef"), 100_000)
-	args := &raft.InstallSnapshotRequest{RPCHeader: testHeader, Term: 3, LastLogIndex: 9, LastLogTerm: 2, Size: int64(len(content))}
-	got := make(chan []byte, 1)
-	go func() {
-		rpc := receiveRPC(t, b)
-		body, err := io.ReadAll(rpc.Reader)
-		got <- body
-		rpc.Respond(&raft.InstallSnapshotResponse{Term: 3, Success: err == nil}, err)
-	}()
-	resp := &raft.InstallSnapshotResponse{}
-	if err := a.InstallSnapshot(peer2, "", args, resp, bytes.NewReader(content)); err != nil || !resp.Success || resp.Term != 3 {
-		t.Fatalf("%+v, %v", resp, err)
-	}
-	if !bytes.Equal(<-got, content) {
-		t.Error("the content differs")
-	}
-}
-
-func TestTransport_snapshotRefusedEarly(t *testing.T) {
-	_, a, b := transportPair(t)
-	go func() {
-		rpc := receiveRPC(t, b)
-		rpc.Respond(&raft.InstallSnapshotResponse{Term: 8}, nil)
-	}()
-	args := &raft.InstallSnapshotRequest{RPCHeader: testHeader, Term: 3, Size: 100 << 20}
-	resp := &raft.InstallSnapshotResponse{}
-	err := a.InstallSnapshot(peer2, "", args, resp, zeroes{})
-	var refused *CallError
-	if err == nil && (resp.Success || resp.Term != 8) || err != nil && !errors.As(err, &refused) {
-		t.Errorf("%+v, %v", resp, err)
-	}
-	failing := iotest.ErrReader(errors.New("cannot read"))
-	if err := a.InstallSnapshot(peer2, "", args, resp, failing); err == nil || err.Error() != "cannot read" {
-		t.Errorf("unreadable snapshot: %v", err)
-	}
-}
-
-type zeroes struct{}
-
-func (zeroes) Read(p []byte) (int, error) {
-	clear(p)
-	return len(p), nil
 }
 
 func TestTransport_commitSlotIsOneWay(t *testing.T) {

@@ -47,9 +47,8 @@ var rows = map[string][]string{
 
 	// Beside the house: nothing of the product imports these.
 	"internal/testcluster": {"daemon", "pki", "internal/logging"},
-	"bench/...":            {"bench/...", "test/faultdisk"},
+	"bench/...":            {"bench/..."},
 	"test/...":             {"internal/testcluster", "daemon", "test/..."},
-	"test/faultdisk":       {},
 }
 
 // door is the way of one third-party library into the house.

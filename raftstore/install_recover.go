@@ -1,0 +1,98 @@
+package raftstore
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+)
+
+// Recover finishes or discards an install that a crash interrupted. It is to be
+// called before the state file and the log are opened: dir is that of the log,
+// state the path of the state file. It may be interrupted itself, and called
+// again.
+func Recover(dir, state string, log zerolog.Logger) error {
+	raw, err := os.ReadFile(state + intentSuffix)
+	if errors.Is(err, fs.ErrNotExist) {
+		return discardStaged(state, log)
+	}
+	if err != nil {
+		return fmt.Errorf("read the intent to install: %w", err)
+	}
+	var meant intent
+	if err := json.Unmarshal(raw, &meant); err != nil || meant.Index == 0 {
+		return fmt.Errorf("%s is damaged (%w); remove the member from the cluster and add it again under a new id", state+intentSuffix, err)
+	}
+	return finishInstall(dir, state, meant, log)
+}
+
+// discardStaged removes what was received of a state that nobody meant to use
+// yet, and files that were being written when the process ended.
+func discardStaged(state string, log zerolog.Logger) error {
+	stale, err := filepath.Glob(filepath.Join(filepath.Dir(state), "."+filepath.Base(state)+intentSuffix+".tmp-*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range append(stale, state+stagedSuffix) {
+		switch err := os.Remove(path); {
+		case err == nil:
+			log.Info().Str("file", path).Msg("removed what an interrupted install left")
+		case !errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("remove what an interrupted install left: %w", err)
+		}
+	}
+	return nil
+}
+
+// finishInstall does the steps that are left. Once the staged file has become
+// the state there is nothing to check: it was checked before the intent.
+func finishInstall(dir, state string, meant intent, log zerolog.Logger) error {
+	s := &swap{state: state, intent: meant}
+	steps := s.steps()
+	switch err := meant.matches(state + stagedSuffix); {
+	case errors.Is(err, fs.ErrNotExist):
+		steps = steps[1:] // renamed already
+	case errors.Is(err, errChecksum):
+		// The log is emptied only after the renaming, so the old state and the
+		// old log are whole.
+		log.Error().Err(err).Str("file", state+stagedSuffix).Msg("the received state was damaged on disk; going on with the one before it")
+		return errors.Join(s.forgetIntent(), discardStaged(state, log))
+	case err != nil:
+		return fmt.Errorf("check the received state: %w", err)
+	}
+	logs, err := openLogStore(dir, prometheus.NewRegistry(), log)
+	if err != nil {
+		return err
+	}
+	s.log = logs
+	if err := errors.Join(perform(steps, nil), logs.Close()); err != nil {
+		return fmt.Errorf("finish the install of %s: %w", state, err)
+	}
+	log.Info().Uint64("index", meant.Index).Msg("finished an install that was interrupted")
+	return discardStaged(state, log)
+}
+
+// matches reports an error unless the file is the one that was meant.
+func (i intent) matches(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sum := crc32.New(castagnoli)
+	size, err := io.Copy(sum, f)
+	if err != nil {
+		return err
+	}
+	if size != i.Size || sum.Sum32() != i.Sum {
+		return fmt.Errorf("%w: %d bytes with %08x, %d with %08x were received", errChecksum, size, sum.Sum32(), i.Size, i.Sum)
+	}
+	return nil
+}
