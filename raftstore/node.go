@@ -111,6 +111,7 @@ type Node struct {
 // Open opens the log, brings the Machine to the highest commit index recorded
 // in it, and starts raft.
 func Open(cfg Config) (*Node, error) {
+	registered[prometheus.Collector](cfg.Registry, raftMetrics())
 	logs := cfg.logs
 	if logs == nil {
 		var err error
