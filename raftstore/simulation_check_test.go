@@ -34,15 +34,19 @@ func (s *simulation) durable(index, term uint64) bool {
 	return false
 }
 
+// agreedMembership is the newest one that is agreed.
+func (s *simulation) agreedMembership() *conclavepb.Configuration {
+	s.history.mu.Lock()
+	defer s.history.mu.Unlock()
+	return s.history.membershipAt(s.history.newest + 1)
+}
+
 // memberships are the one that was agreed last before index, and those after
 // it that are in any log.
 func (s *simulation) memberships(index uint64, disks []*simDisk) []*conclavepb.Configuration {
 	s.history.mu.Lock()
 	out := []*conclavepb.Configuration{s.history.membershipAt(index)}
 	s.history.mu.Unlock()
-	if out[0] == nil {
-		out[0] = s.firstMembership()
-	}
 	for _, d := range disks {
 		d.mu.Lock()
 		for _, l := range slices.Backward(d.logs) {

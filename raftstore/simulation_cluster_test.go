@@ -39,9 +39,11 @@ type simulation struct {
 type simMember struct {
 	id uint64
 
-	mu   sync.Mutex
-	disk *simDisk // as the next process will find it, or as the running one sees it
-	run  *simRun
+	mu      sync.Mutex
+	disk    *simDisk // as the next process will find it, or as the running one sees it
+	run     *simRun
+	spare   bool // nobody tried to add it yet
+	removed bool
 }
 
 // simRun is one process of a member.
@@ -64,8 +66,10 @@ type simRun struct {
 func newSimulation(sch schedule, log zerolog.Logger) *simulation {
 	s := &simulation{schedule: sch, net: newFaultNet(int64(sch.seed)), log: log, fatal: make(chan *simRun, 64), rafts: map[*raft.Raft]bool{}}
 	s.history = newHistory(s)
-	for id := range uint64(sch.members) {
-		s.members = append(s.members, &simMember{id: id + 1, disk: newSimDisk(sch.seed<<8 + id)})
+	for id := range uint64(sch.members + sch.spares) {
+		s.members = append(s.members, &simMember{
+			id: id + 1, disk: newSimDisk(sch.seed<<8 + id), spare: id >= uint64(sch.members),
+		})
 	}
 	return s
 }
@@ -74,7 +78,7 @@ func (s *simulation) member(id uint64) *simMember { return s.members[id-1] }
 
 func (s *simulation) firstMembership() *conclavepb.Configuration {
 	conf := &conclavepb.Configuration{}
-	for _, m := range s.members {
+	for _, m := range s.members[:s.schedule.members] {
 		conf.Servers = append(conf.Servers, &conclavepb.Server{Id: m.id, PeerUrls: []string{memURL(m.id)}})
 	}
 	return conf
@@ -106,7 +110,7 @@ func (s *simulation) runs() []*simRun {
 // start runs a process on the member's disk, unless one runs.
 func (s *simulation) start(id uint64) {
 	m := s.member(id)
-	if m.run != nil {
+	if m.run != nil || m.spare || m.removed {
 		return
 	}
 	run := &simRun{sim: s, id: id, disk: m.disk, serial: int(simSerial.Add(1))}
@@ -128,11 +132,15 @@ func (s *simulation) start(id uint64) {
 		}
 		return
 	}
+	if _, conf := node.Membership(); len(conf.Servers) == 0 { // it joins
+		run.mesh.SetPeers(peerURLs(encodeConfiguration(s.agreedMembership()), id))
+	}
 	m.mu.Lock()
 	run.node, m.run = node, run
 	m.mu.Unlock()
 	ctx, quit := context.WithCancel(context.Background())
 	run.quit = quit
+	run.clients.Go(func() { run.awaitRemoval(ctx) })
 	if s.quiet {
 		return
 	}
@@ -149,7 +157,8 @@ func (s *simulation) open(run *simRun, log zerolog.Logger) (*Node, error) {
 		return nil, err
 	}
 	return Open(Config{
-		Self: run.id, Mesh: run.mesh, Machine: run.machine, Bootstrap: s.firstMembership(),
+		Self: run.id, Mesh: run.mesh, Machine: run.machine,
+		Bootstrap: s.firstMembership(), Join: run.id > uint64(s.schedule.members),
 		OpenTerm:        func(term uint64) []byte { return fmt.Appendf(nil, "open %d by %d", term, run.id) },
 		ElectionTimeout: simElection, RequestTimeout: 3 * time.Second,
 		PreVote: true, Log: log, Registry: reg, logs: logs,
@@ -204,9 +213,26 @@ func (s *simulation) end(run *simRun) {
 	run.clients.Wait()
 }
 
+// awaitRemoval has the process end when it finds that its member was removed.
+func (r *simRun) awaitRemoval(ctx context.Context) {
+	select {
+	case <-r.node.Gone():
+	case <-ctx.Done():
+		return
+	}
+	if serverOf(r.sim.agreedMembership(), r.id) != nil && !r.gone.Load() {
+		r.sim.history.fail("member %d takes itself for removed, and is not", r.id)
+	}
+	m := r.sim.member(r.id)
+	m.mu.Lock()
+	m.removed = true
+	m.mu.Unlock()
+	r.sim.stop(r)
+}
+
 // stop ends a process in good order. It does not wait: a disk may hang.
 func (s *simulation) stop(run *simRun) {
-	if !run.leaves.Swap(true) {
+	if run.node != nil && !run.leaves.Swap(true) {
 		s.ghosts.Go(func() { s.leave(run) })
 	}
 }

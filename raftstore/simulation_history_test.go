@@ -25,6 +25,7 @@ type history struct {
 	openers map[uint64]string // the opening command of each term
 	floor   uint64            // a read that begins now sees at least this index
 	reads   int
+	changes int // of the membership, acknowledged
 	failed  error
 	failing chan struct{} // closed when failed is set
 }
@@ -85,6 +86,7 @@ func (h *history) applied(run *simRun, before uint64, e simEntry) {
 		h.failLocked("%s, and no majority has it on disk", who)
 	}
 	if e.conf != nil {
+		h.reconfigured(who, e)
 		return
 	}
 	var term, id uint64
@@ -94,7 +96,7 @@ func (h *history) applied(run *simRun, before uint64, e simEntry) {
 			h.failLocked("%s, and the term was opened by %q", who, old)
 		}
 		h.openers[e.term] = e.value
-		if conf := h.membershipAt(e.index); conf != nil && !votes(conf, id) {
+		if !votes(h.membershipAt(e.index), id) {
 			h.failLocked("%s, and it has no vote", who)
 		}
 		return
@@ -115,7 +117,33 @@ func (h *history) membershipAt(index uint64) *conclavepb.Configuration {
 			return e.conf
 		}
 	}
-	return nil
+	return h.sim.firstMembership()
+}
+
+// reconfigured judges a membership that was agreed: it has a quorum in common
+// with the one before, as one more or one fewer voter leaves it.
+func (h *history) reconfigured(who string, e simEntry) {
+	before, moved := h.membershipAt(e.index), 0
+	for id := range uint64(len(h.sim.members)) {
+		if votes(before, id+1) != votes(e.conf, id+1) {
+			moved++
+		}
+	}
+	if moved > 1 {
+		h.failLocked("%s: %d votes were given or taken at once", who, moved)
+	}
+	if len(encodeConfiguration(e.conf).Servers) == 0 {
+		h.failLocked("%s: a membership without members", who)
+	}
+}
+
+// ordered notes the answer to a change of the membership.
+func (h *history) ordered(run *simRun, c Change, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err == nil && !run.gone.Load() {
+		h.changes++
+	}
 }
 
 func votes(conf *conclavepb.Configuration, id uint64) bool {

@@ -118,6 +118,11 @@ func (s *simulation) do(step simStep) {
 	case stepSlowNet:
 		s.everyLink(linkFault{delay: time.Duration(step.x * float64(simElection))})
 		return
+	case stepMove, stepAdd, stepLearn, stepPromote, stepUpdate, stepRemove:
+		if lead := s.who(leading); lead != nil {
+			lead.clients.Go(func() { lead.order(step) })
+		}
+		return
 	}
 	if run == nil {
 		return
@@ -164,6 +169,44 @@ func (s *simulation) doMember(step simStep, run *simRun, a uint64) {
 	}
 }
 
+// order has a leader move leadership or change the membership. What comes of it
+// shows in what is agreed.
+func (r *simRun) order(step simStep) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*simElection)
+	defer cancel()
+	change := Change{ID: step.a, PeerURLs: []string{memURL(step.a)}}
+	switch step.kind {
+	case stepMove:
+		_ = r.node.MoveLeader(ctx, step.a)
+		return
+	case stepAdd:
+		change.Op = OpAdd
+	case stepLearn:
+		change.Op = OpAddLearner
+	case stepPromote:
+		change.Op = OpPromote
+	case stepRemove:
+		change.Op = OpRemove
+	case stepUpdate:
+		change.Op = OpUpdate
+		if step.b == 1 { // and one that nobody answers at
+			change.PeerURLs = append([]string{memURL(99)}, change.PeerURLs...)
+		}
+	}
+	if change.Op == OpAdd || change.Op == OpAddLearner {
+		m := r.sim.member(step.a)
+		m.mu.Lock()
+		m.spare = false
+		m.mu.Unlock()
+	}
+	index, conf := r.node.Membership()
+	if change.Op == OpRemove && len(conf.Servers) < 3 {
+		return
+	}
+	_, err := r.node.Change(ctx, index, change)
+	r.sim.history.ordered(r, change, err)
+}
+
 func (s *simulation) everyLink(fault linkFault) {
 	for _, a := range s.members {
 		for _, b := range s.members {
@@ -208,14 +251,15 @@ func (s *simulation) recover() {
 	}
 }
 
-// allApplied reports whether every member has reached index.
+// allApplied reports whether every member has reached index. Those that were
+// removed, and those whose addition was not agreed, need not.
 func (s *simulation) allApplied(index uint64) bool {
-	runs := s.runs()
-	if len(runs) < len(s.members) {
-		return false
-	}
-	for _, run := range runs {
-		if run.machine.Applied() < index {
+	for _, server := range s.agreedMembership().Servers {
+		m := s.member(server.Id)
+		m.mu.Lock()
+		run := m.run
+		m.mu.Unlock()
+		if run == nil || run.machine.Applied() < index {
 			return false
 		}
 	}

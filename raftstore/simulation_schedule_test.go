@@ -12,7 +12,8 @@ import (
 // schedule is what happens to a cluster, made from a seed alone.
 type schedule struct {
 	seed    uint64
-	members int
+	members int // at first
+	spares  int // may be added
 	steps   []simStep
 	length  time.Duration
 }
@@ -47,6 +48,12 @@ const (
 	stepRelease  simKind = "release"   // the disk of a
 	stepFault    simKind = "fault"     // the next write to the log of a fails
 	stepCommit   simKind = "commit"    // the state file of a
+	stepMove     simKind = "move"      // leadership to a
+	stepAdd      simKind = "add"       // the spare member a, as a voter
+	stepLearn    simKind = "learn"     // the spare member a, as a learner
+	stepPromote  simKind = "promote"   // a
+	stepUpdate   simKind = "update"    // the URLs of a
+	stepRemove   simKind = "remove"    // a
 )
 
 // leading in the place of a member means whoever leads then.
@@ -58,7 +65,7 @@ func (s simStep) String() string {
 
 func (s schedule) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d, %d members, %v\n", s.seed, s.members, s.length.Round(time.Millisecond))
+	fmt.Fprintf(&b, "seed %d, %d members and %d spares, %v\n", s.seed, s.members, s.spares, s.length.Round(time.Millisecond))
 	for _, step := range s.steps {
 		fmt.Fprintln(&b, step)
 	}
@@ -79,6 +86,9 @@ func newSchedule(seed uint64) schedule {
 	}
 	for range rng.IntN(6) {
 		d.add(d.time(), simStep{kind: stepCommit, a: d.member()})
+	}
+	if rng.IntN(3) == 0 {
+		d.membership()
 	}
 	slices.SortStableFunc(s.steps, func(x, y simStep) int { return cmp.Compare(x.at, y.at) })
 	return s
@@ -117,7 +127,7 @@ func (d *drawing) fault() {
 	end := at + d.lasting()
 	kinds := []simKind{
 		stepCut, stepCutWay, stepIsolate, stepLossy, stepSlowNet, stepReset, stepRepeat,
-		stepKill, stepPower, stepKillAll, stepTrap, stepStop, stepSlowDisk, stepHang, stepFault,
+		stepMove, stepKill, stepPower, stepKillAll, stepTrap, stepStop, stepSlowDisk, stepHang, stepFault,
 	}
 	step := simStep{kind: kinds[d.rng.IntN(len(kinds))], a: d.target(), b: d.member(), x: d.rng.Float64()}
 	switch step.kind {
@@ -134,4 +144,26 @@ func (d *drawing) fault() {
 		step.b = 1 + d.rng.Uint64N(20)
 	}
 	d.add(at, step)
+}
+
+// membership adds some changes of the membership.
+func (d *drawing) membership() {
+	d.spares = 1 + d.rng.IntN(2)
+	changed := func() uint64 { return 1 + d.rng.Uint64N(uint64(d.members+d.spares)) }
+	for i := range d.spares {
+		kind := stepAdd
+		if d.rng.IntN(3) == 0 {
+			kind = stepLearn
+		}
+		at, id := d.time(), uint64(d.members+i+1)
+		d.add(at, simStep{kind: kind, a: id})
+		d.add(at+d.lasting(), simStep{kind: stepStart})
+	}
+	for range d.rng.IntN(4) {
+		d.add(d.time(), simStep{kind: stepRemove, a: changed()})
+	}
+	for range d.rng.IntN(3) {
+		d.add(d.time(), simStep{kind: stepPromote, a: changed()})
+		d.add(d.time(), simStep{kind: stepUpdate, a: changed(), b: d.rng.Uint64N(2)})
+	}
 }

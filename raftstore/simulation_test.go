@@ -46,10 +46,10 @@ func TestSimulation(t *testing.T) {
 		})
 	}
 	work.Wait()
-	t.Logf("%d acknowledged, %d reads", simAcked.Load(), simReads.Load())
+	t.Logf("%d acknowledged, %d reads, %d membership changes", simAcked.Load(), simReads.Load(), simChanges.Load())
 }
 
-var simAcked, simReads atomic.Int64
+var simAcked, simReads, simChanges atomic.Int64
 
 // simPatience is real time for one schedule, which takes some milliseconds. It
 // ends only where a bubble cannot go on: somebody waits for a mutex whose owner
@@ -69,6 +69,7 @@ func simulate(t *testing.T, sch schedule, log zerolog.Logger) {
 		failed = s.play()
 		simAcked.Add(int64(len(s.history.acked)))
 		simReads.Add(int64(s.history.reads))
+		simChanges.Add(int64(s.history.changes))
 	})
 	if failed != nil {
 		t.Errorf("%v\nrun it again: go test ./raftstore -run TestSimulation -seed %d\n%s", failed, sch.seed, sch)
