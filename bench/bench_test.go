@@ -49,16 +49,40 @@ func TestParseStat_oddCommandName(t *testing.T) {
 	}
 }
 
+func TestGap_longestSilence(t *testing.T) {
+	from := time.Now()
+	at := func(ms int) ack { return ack{ended: from.Add(time.Duration(ms) * time.Millisecond)} }
+	for want, acks := range map[int][]ack{
+		70: {at(70), at(80), at(140)},
+		80: {at(110), at(20), at(30)}, // as they were noted
+		0:  nil,
+	} {
+		if got := gap(from, acks); got != time.Duration(want)*time.Millisecond {
+			t.Errorf("%v: %v, want %d ms", acks, got, want)
+		}
+	}
+}
+
+func TestParseMemory_peakAndPrivate(t *testing.T) {
+	got, err := parseMemory("Name:\tx\nVmPeak:\t 999 kB\nVmHWM:\t  2048 kB\nVmRSS:\t 10 kB\nRssAnon:\t     512 kB\n")
+	if err != nil || got != (memory{peak: 2, private: 0.5}) {
+		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := parseMemory("Name:\tx\n"); err == nil {
+		t.Error("a status without memory was accepted")
+	}
+}
+
 func TestOptions_refusalNamesFlag(t *testing.T) {
 	for _, c := range []struct{ arg, want string }{
 		{"-systems=etcd,etcd", "-systems"}, {"-systems=redis", "-systems"}, {"-rounds=0", "-rounds"},
-		{"-duration=0s", "-duration"}, {"-etcd=/nowhere/etcd", "-etcd"}, {"stray", `"stray"`},
+		{"-duration=0s", "-duration"}, {"-value=0", "-value"}, {"-etcd=/nowhere/etcd", "-etcd"}, {"stray", `"stray"`},
 	} {
 		args := []string{"-systems=empty", c.arg}
 		if strings.HasPrefix(c.arg, "-etcd") {
 			args[0] = "-systems=etcd"
 		}
-		if _, err := parseOptions("run", 1, args); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := parseOptions("run", defaults{systems: led + "," + emptySystem, rounds: 1, duration: time.Second}, args); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: error %v does not name %s", c.arg, err, c.want)
 		}
 	}

@@ -13,6 +13,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
+
+	"github.com/conclave-kv/conclave/test/faultdisk"
 )
 
 // members is the size of every measured cluster.
@@ -24,8 +26,10 @@ const readyTimeout = 60 * time.Second
 // member is one member of a cluster, as its command line names it.
 type member struct {
 	name   string
-	client string // host:port of the client port
-	peer   string // host:port of the peer port
+	client string          // host:port of the client port
+	peer   string          // host:port of the peer port
+	data   string          // data directory
+	disk   *faultdisk.Disk // its own, or nil
 	proc   *process
 	conn   *grpc.ClientConn
 }
@@ -41,36 +45,65 @@ type cluster struct {
 }
 
 // startCluster starts the members of one system and waits until each of them
-// serves a write.
-func startCluster(ctx context.Context, system, binary, dir string, c *certs, fail context.CancelCauseFunc) (*cluster, error) {
-	k := &cluster{system: system, binary: binary, dir: filepath.Join(dir, system), certs: c, fail: fail}
-	if err := os.Mkdir(k.dir, 0o700); err != nil {
+// serves a write. Whatever the outcome, the bench stops it in the end.
+func (b *bench) startCluster(ctx context.Context, system string) (*cluster, error) {
+	k := &cluster{system: system, binary: b.binaries[system], certs: b.certs, fail: b.fail}
+	var err error
+	if k.dir, err = os.MkdirTemp(b.dir, system+"-"); err != nil {
 		return nil, err
 	}
+	b.clusters = append(b.clusters, k)
 	ports, err := freePorts(2 * members)
 	if err != nil {
 		return nil, err
 	}
 	for i := range members {
-		m := &member{name: fmt.Sprintf("m%d", i+1), client: ports[2*i], peer: ports[2*i+1]}
-		if m.conn, err = grpc.NewClient(m.client, c.dialOption()); err != nil {
-			return nil, fmt.Errorf("prepare the connection to %s %s: %w", system, m.name, err)
+		if err := k.add(ports[2*i], ports[2*i+1]); err != nil {
+			return nil, err
 		}
-		k.members = append(k.members, m)
 	}
 	for _, m := range k.members {
+		if err := b.giveDisk(k, m); err != nil {
+			return nil, err
+		}
 		if err := k.start(m); err != nil {
-			k.stop()
 			return nil, err
 		}
 	}
 	for _, m := range k.members {
 		if err := k.awaitWrite(ctx, m); err != nil {
-			k.stop()
 			return nil, err
 		}
 	}
 	return k, nil
+}
+
+// add lays out one more member, with its addresses, without starting it.
+func (k *cluster) add(client, peer string) error {
+	m := &member{name: fmt.Sprintf("m%d", len(k.members)+1), client: client, peer: peer}
+	m.data = filepath.Join(k.dir, m.name+".data")
+	var err error
+	if m.conn, err = grpc.NewClient(m.client, k.certs.dialOption()); err != nil {
+		return fmt.Errorf("prepare the connection to %s %s: %w", k.system, m.name, err)
+	}
+	k.members = append(k.members, m)
+	return nil
+}
+
+// giveDisk mounts a member's own disk, if members have them.
+func (b *bench) giveDisk(k *cluster, m *member) (err error) {
+	if b.diskProgram == "" || k.system == emptySystem {
+		return nil
+	}
+	m.disk, err = faultdisk.Start(b.diskProgram, filepath.Join(k.dir, m.name+".backing"), filepath.Join(k.dir, m.name+".disk"))
+	if err != nil {
+		return fmt.Errorf("disk of %s %s: %w", k.system, m.name, err)
+	}
+	m.data = filepath.Join(m.disk.Path, "data")
+	if b.fsyncDelay > 0 {
+		_, err = m.disk.Do("delay", "sync", b.fsyncDelay)
+	}
+	return err
 }
 
 // freePorts reserves n different loopback addresses and gives them back.
@@ -117,16 +150,24 @@ func (k *cluster) arguments(m *member) []string {
 	}
 	args := []string{
 		"--name", m.name,
-		"--data-dir", filepath.Join(k.dir, m.name+".data"),
+		"--data-dir", m.data,
 		"--listen-client-urls", scheme + m.client,
 		"--advertise-client-urls", scheme + m.client,
 		"--listen-peer-urls", scheme + m.peer,
 		"--initial-advertise-peer-urls", scheme + m.peer,
 		"--initial-cluster", strings.Join(initial, ","),
 		"--initial-cluster-token", "bench-" + k.system,
-		"--initial-cluster-state", "new",
+		"--initial-cluster-state", k.state(),
 	}
 	return append(args, k.certs.memberFlags()...)
+}
+
+// state says what a member that starts for the first time shall find.
+func (k *cluster) state() string {
+	if len(k.members) > members {
+		return "existing"
+	}
+	return "new"
 }
 
 // awaitWrite waits until the member answers a put.
@@ -199,12 +240,21 @@ func (k *cluster) pids() []int {
 	return all
 }
 
-// stop ends every member and waits for them.
+// stop ends every member and waits for them, and unmounts their disks.
 func (k *cluster) stop() {
 	for _, m := range k.members {
 		m.conn.Close()
+		if m.disk != nil {
+			_, _ = m.disk.Do("release") // a process stuck in its disk could not stop; Close says what is wrong
+		}
 		if m.proc != nil {
 			m.proc.stop()
+		}
+		if m.disk != nil {
+			if err := m.disk.Close(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
+			m.disk = nil
 		}
 	}
 }

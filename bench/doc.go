@@ -9,6 +9,12 @@
 //
 //	go run ./bench run        puts and gets: rates, latencies, CPU, ratios
 //	go run ./bench failover   kill -9 of the leader: time to the next write
+//	go run ./bench gaps       the leader's death, pause and disk hang: longest time without a write
+//	go run ./bench install    a member joins a cluster with a large state under load
+//	go run ./bench idle       processor time when nobody asks for anything
+//
+// With run's -fsync-delay, and for gaps, every member's data directory is on a
+// disk of its own, the file system of test/faultfs.
 //
 // The empty-server and load subcommands are the processes it starts itself.
 //

@@ -20,16 +20,20 @@ const (
 	failoverLimit  = 30 * time.Second
 )
 
+// led are the systems that have leaders.
+const led = etcdSystem + "," + conclaveSystem
+
 // runFailover kills the leader of each system in turn and measures the time to
 // the next successful write through the survivors.
 func runFailover(ctx context.Context, args []string) error {
-	o, err := parseOptions("failover", 10, args)
+	o, err := parseOptions("failover", defaults{systems: led, rounds: 10, duration: time.Second}, args)
 	if err != nil {
 		return err
 	}
-	// A system without a leader has no failover.
-	o.systems = slices.DeleteFunc(o.systems, func(s string) bool { return s == emptySystem })
 	return withBench(ctx, o, func(ctx context.Context, b *bench) error {
+		if err := b.startAll(ctx); err != nil {
+			return err
+		}
 		took := map[string][]float64{}
 		for round := range b.rounds {
 			for _, k := range b.clusters {
@@ -59,7 +63,7 @@ func (k *cluster) failover(ctx context.Context, round int) (time.Duration, error
 		}
 	}
 	// The kill falls anywhere between two heartbeats.
-	if err := pause(ctx, time.Second+rand.N(500*time.Millisecond)); err != nil {
+	if err := pause(ctx, time.Second+halfSecond()); err != nil {
 		return 0, err
 	}
 	killed := time.Now()
@@ -76,6 +80,9 @@ func (k *cluster) failover(ctx context.Context, round int) (time.Duration, error
 	}
 	return took, k.awaitRevision(ctx, leader, revision)
 }
+
+// halfSecond is any time up to half a second: more than a heartbeat.
+func halfSecond() time.Duration { return rand.N(500 * time.Millisecond) }
 
 func pause(ctx context.Context, d time.Duration) error {
 	select {

@@ -14,6 +14,9 @@ import (
 var commands = map[string]func(context.Context, []string) error{
 	"run":          runLoads,
 	"failover":     runFailover,
+	"gaps":         runGaps,
+	"install":      runInstall,
+	"idle":         runIdle,
 	"load":         runLoad,
 	"empty-server": runEmptyServer,
 }
@@ -30,11 +33,11 @@ func main() {
 
 func dispatch(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("say what to measure: go run ./bench run, or go run ./bench failover (-h lists the flags)")
+		return errors.New("say what to measure: go run ./bench run, failover, gaps, install or idle (-h lists the flags)")
 	}
 	command, ok := commands[args[0]]
 	if !ok {
-		return fmt.Errorf("unknown command %q: use run or failover", args[0])
+		return fmt.Errorf("unknown command %q: use run, failover, gaps, install or idle", args[0])
 	}
 	return command(ctx, args[1:])
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/conclave-kv/conclave/test/faultdisk"
 )
 
 // The systems that can be measured.
@@ -30,25 +32,41 @@ type options struct {
 	conns    int           // most connections of one load
 	keys     int           // size of the key space
 	value    int           // bytes of a value
+
+	ownDisks   bool          // every member's data is on a disk of its own, of test/faultfs
+	fsyncDelay time.Duration // added to every fsync; positive only with disks of their own
+	state      int           // install: MiB that the cluster holds
+	clients    int           // install: writers beside it
+}
+
+// defaults are what one measuring command does without flags.
+type defaults struct {
+	systems  string // also all that can be measured
+	rounds   int
+	duration time.Duration
+	more     func(*flag.FlagSet, *options) // flags of this command only; may be nil
 }
 
 // parseOptions reads the flags of a measuring command.
-func parseOptions(name string, rounds int, args []string) (options, error) {
-	var o options
+func parseOptions(name string, d defaults, args []string) (options, error) {
+	o := options{state: 1, clients: 1}
 	var systems string
 	set := flag.NewFlagSet("bench "+name, flag.ContinueOnError)
-	set.StringVar(&systems, "systems", "etcd,conclave,empty", "systems to measure, in turn")
+	set.StringVar(&systems, "systems", d.systems, "systems to measure, in turn")
 	set.StringVar(&o.etcd, "etcd", "bin/interop/etcd", "etcd binary (make interop-programs builds it)")
 	set.StringVar(&o.conclave, "conclave", "", "conclave binary (default: build ./cmd/conclave)")
 	set.StringVar(&o.dir, "dir", "", "directory for the data directories, on the disk to measure (default: the temporary directory)")
 	set.BoolVar(&o.mtls, "mtls", false, "mutual TLS on client and peer ports of every system")
-	set.IntVar(&o.rounds, "rounds", rounds, "rounds; in each, every system is measured once")
-	set.DurationVar(&o.duration, "duration", 4*time.Second, "measured time of one load")
+	set.IntVar(&o.rounds, "rounds", d.rounds, "rounds; in each, every system is measured once")
+	set.DurationVar(&o.duration, "duration", d.duration, "measured time of one load, or of one look")
 	set.DurationVar(&o.warmup, "warmup", time.Second, "time each load runs before it is measured")
 	set.StringVar(&o.loads, "loads", "", "loads to run, comma separated (default: all)")
 	set.IntVar(&o.conns, "conns", 100, "most connections of one load; its clients share them")
 	set.IntVar(&o.keys, "keys", 10_000, "number of keys")
 	set.IntVar(&o.value, "value", 256, "bytes of a value")
+	if d.more != nil {
+		d.more(set, &o)
+	}
 	if err := set.Parse(args); err != nil {
 		return o, err
 	}
@@ -56,23 +74,31 @@ func parseOptions(name string, rounds int, args []string) (options, error) {
 		return o, fmt.Errorf("unexpected argument %q: %s takes flags only", set.Arg(0), name)
 	}
 	o.systems = strings.Split(systems, ",")
-	return o, o.validate()
+	return o, o.validate(strings.Split(d.systems, ","))
 }
 
-func (o options) validate() error {
-	known := []string{etcdSystem, conclaveSystem, emptySystem}
+// validate refuses what cannot be measured; known are the systems that can.
+func (o options) validate(known []string) error {
 	for i, s := range o.systems {
 		if !slices.Contains(known, s) || slices.Contains(o.systems[:i], s) {
 			return fmt.Errorf("-systems %q: name each of %s at most once", strings.Join(o.systems, ","), strings.Join(known, ", "))
 		}
 	}
-	for name, n := range map[string]int{"rounds": o.rounds, "conns": o.conns, "keys": o.keys, "value": o.value} {
+	for name, n := range map[string]int{"rounds": o.rounds, "conns": o.conns, "keys": o.keys, "value": o.value, "state": o.state, "clients": o.clients} {
 		if n < 1 {
 			return fmt.Errorf("-%s %d: use 1 or more", name, n)
 		}
 	}
 	if o.duration <= 0 || o.warmup < 0 {
 		return fmt.Errorf("-duration %s -warmup %s: a load needs a positive duration", o.duration, o.warmup)
+	}
+	if o.fsyncDelay < 0 {
+		return fmt.Errorf("-fsync-delay %s: use 0 or more", o.fsyncDelay)
+	}
+	if o.needsDisks() {
+		if err := faultdisk.Available(); err != nil {
+			return fmt.Errorf("members need disks of their own here: %w", err)
+		}
 	}
 	if slices.Contains(o.systems, etcdSystem) {
 		if _, err := os.Stat(o.etcd); err != nil {
@@ -81,3 +107,6 @@ func (o options) validate() error {
 	}
 	return nil
 }
+
+// needsDisks says whether members' data is on disks of their own.
+func (o options) needsDisks() bool { return o.ownDisks || o.fsyncDelay > 0 }

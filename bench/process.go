@@ -74,6 +74,23 @@ func (p *process) tail() string {
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
+// signal sends a signal that does not end it.
+func (p *process) signal(s syscall.Signal) error {
+	if err := p.cmd.Process.Signal(s); err != nil {
+		return fmt.Errorf("%s to %s: %w", s, p.name, err)
+	}
+	return nil
+}
+
+func (p *process) running() bool {
+	select {
+	case <-p.ended:
+		return false
+	default:
+		return true
+	}
+}
+
 // kill ends the process with SIGKILL and waits until it is gone.
 func (p *process) kill() error {
 	p.expected.Store(true)
@@ -87,6 +104,7 @@ func (p *process) kill() error {
 // stop asks the process to end, insists after stopGrace, and waits.
 func (p *process) stop() {
 	p.expected.Store(true)
+	_ = p.cmd.Process.Signal(syscall.SIGCONT) // it may be paused; an error says that it has ended
 	if p.cmd.Process.Signal(syscall.SIGTERM) == nil {
 		select {
 		case <-p.ended:

@@ -19,8 +19,15 @@ func (b *bench) printMachine() error {
 		transport = "mutual TLS"
 	}
 	fmt.Printf("%d CPUs, %s/%s, %s; fsync of 4 KiB %.2f ms (median)\n", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), fsync)
-	fmt.Printf("%d members each, all on this machine, %s, defaults; %d keys, values of %d bytes; %d rounds of %s each\n\n",
-		members, transport, b.keys, b.value, b.rounds, b.duration)
+	disks := "on the real disk"
+	switch {
+	case b.fsyncDelay > 0:
+		disks = fmt.Sprintf("each on a disk of its own (FUSE) with %s added to every fsync", b.fsyncDelay)
+	case b.needsDisks():
+		disks = "each on a disk of its own (FUSE)"
+	}
+	fmt.Printf("%d members each, all on this machine, %s, %s, defaults; %d keys, values of %d bytes; %d rounds of %s each\n\n",
+		members, disks, transport, b.keys, b.value, b.rounds, b.duration)
 	return nil
 }
 

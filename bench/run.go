@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/conclave-kv/conclave/test/faultdisk"
 )
 
 // shape is one load of the comparison.
@@ -34,15 +37,20 @@ var shapes = []shape{
 // bench is one run: the started systems and what they share.
 type bench struct {
 	options
-	dir      string
-	self     string // this program, for load and empty-server processes
-	certs    *certs
-	clusters []*cluster
+	dir         string
+	self        string            // this program, for load and empty-server processes
+	binaries    map[string]string // by system
+	diskProgram string            // of test/faultfs; empty: members use the real disk
+	certs       *certs
+	clusters    []*cluster
+	fail        context.CancelCauseFunc // ends the run
 }
 
 // runLoads measures every load on every system, in rounds.
 func runLoads(ctx context.Context, args []string) error {
-	o, err := parseOptions("run", 5, args)
+	o, err := parseOptions("run", defaults{systems: "etcd,conclave,empty", rounds: 5, duration: 4 * time.Second, more: func(set *flag.FlagSet, o *options) {
+		set.DurationVar(&o.fsyncDelay, "fsync-delay", 0, "time added to every fsync of every server; needs root and FUSE")
+	}}, args)
 	if err != nil {
 		return err
 	}
@@ -51,6 +59,9 @@ func runLoads(ctx context.Context, args []string) error {
 		return err
 	}
 	return withBench(ctx, o, func(ctx context.Context, b *bench) error {
+		if err := b.startAll(ctx); err != nil {
+			return err
+		}
 		for _, k := range b.clusters {
 			if err := b.fill(ctx, k); err != nil {
 				return err
@@ -83,12 +94,12 @@ func chooseShapes(names string) ([]shape, error) {
 	return chosen, nil
 }
 
-// withBench starts the systems, runs the measurement, and stops and removes
+// withBench builds what is needed, runs the measurement, and stops and removes
 // everything, however it ends.
 func withBench(ctx context.Context, o options, measure func(context.Context, *bench) error) (err error) {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	b := &bench{options: o}
+	b := &bench{options: o, fail: fail}
 	if b.dir, err = os.MkdirTemp(o.dir, "conclave-bench-"); err != nil {
 		return fmt.Errorf("-dir %q: %w", o.dir, err)
 	}
@@ -98,7 +109,7 @@ func withBench(ctx context.Context, o options, measure func(context.Context, *be
 			k.stop()
 		}
 	}()
-	if err := b.prepare(ctx, fail); err != nil {
+	if err := b.prepare(ctx); err != nil {
 		return orCause(ctx, err)
 	}
 	return orCause(ctx, measure(ctx, b))
@@ -112,8 +123,8 @@ func orCause(ctx context.Context, err error) error {
 	return err
 }
 
-// prepare builds what has to be built and starts the systems.
-func (b *bench) prepare(ctx context.Context, fail context.CancelCauseFunc) (err error) {
+// prepare builds what has to be built.
+func (b *bench) prepare(ctx context.Context) (err error) {
 	if b.self, err = os.Executable(); err != nil {
 		return err
 	}
@@ -122,24 +133,29 @@ func (b *bench) prepare(ctx context.Context, fail context.CancelCauseFunc) (err 
 			return fmt.Errorf("make certificates: %w", err)
 		}
 	}
-	binaries := map[string]string{etcdSystem: b.etcd, conclaveSystem: b.conclave, emptySystem: b.self}
+	if b.needsDisks() {
+		if b.diskProgram, err = faultdisk.Build(ctx, ".", b.dir); err != nil {
+			return fmt.Errorf("%w (run this from the top of the repository)", err)
+		}
+	}
+	b.binaries = map[string]string{etcdSystem: b.etcd, conclaveSystem: b.conclave, emptySystem: b.self}
 	if slices.Contains(b.systems, conclaveSystem) && b.conclave == "" {
-		binaries[conclaveSystem] = filepath.Join(b.dir, "conclave")
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binaries[conclaveSystem], "./cmd/conclave")
+		b.binaries[conclaveSystem] = filepath.Join(b.dir, "conclave")
+		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", b.binaries[conclaveSystem], "./cmd/conclave")
 		build.Stderr = os.Stderr
 		if err := build.Run(); err != nil {
 			return fmt.Errorf("build ./cmd/conclave (run this from the top of the repository): %w", err)
 		}
 	}
-	if err := b.printMachine(); err != nil {
-		return err
-	}
+	return b.printMachine()
+}
+
+// startAll starts every system, to run beside each other.
+func (b *bench) startAll(ctx context.Context) error {
 	for _, system := range b.systems {
-		k, err := startCluster(ctx, system, binaries[system], b.dir, b.certs, fail)
-		if err != nil {
+		if _, err := b.startCluster(ctx, system); err != nil {
 			return err
 		}
-		b.clusters = append(b.clusters, k)
 	}
 	return nil
 }
