@@ -81,8 +81,12 @@ func (n *Node) raft() *instance { return n.current.Load() }
 // restart ends raft, runs between while nothing is applied, and starts raft
 // again. After an error, which is fatal, nothing runs any more.
 func (n *Node) restart(reason string, between func() error) error {
-	n.instances.Lock()
-	defer n.instances.Unlock()
+	select {
+	case n.instances <- struct{}{}:
+		defer func() { <-n.instances }()
+	case <-n.ctx.Done():
+		return ErrStopped
+	}
 	if n.ctx.Err() != nil {
 		return ErrStopped
 	}

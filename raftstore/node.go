@@ -93,8 +93,8 @@ type Node struct {
 	reads    *readRounds
 	openTerm atomic.Uint64 // newest term whose opening command was applied here
 
-	// instances is held while one instance of raft gives way to the next.
-	instances sync.Mutex
+	// instances is full while one instance of raft gives way to the next.
+	instances chan struct{}
 	current   atomic.Pointer[instance]
 	transfer  transferWatch
 	installs  *installer
@@ -133,7 +133,7 @@ func open(cfg Config, logs *logStore) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, logs: logs, members: newMembership(cfg.Self, cfg.Machine),
-		sending: make(chan struct{}, 1), holds: newLogHolds(),
+		instances: make(chan struct{}, 1), sending: make(chan struct{}, 1), holds: newLogHolds(),
 	}
 	if err := replay(cfg.Machine, logs, n.members.agreed, cfg.Log); err != nil {
 		return nil, err
@@ -228,8 +228,8 @@ func (n *Node) close() error {
 	}
 	n.cancel()
 	n.work.Wait()
-	n.instances.Lock()
-	defer n.instances.Unlock()
+	n.instances <- struct{}{}
+	defer func() { <-n.instances }()
 	err := n.raft().stop()
 	n.leaders.opening.Wait()
 	n.reads.stop()
