@@ -19,7 +19,7 @@ const drainAfter = 10 * time.Second
 
 var (
 	errNewerSnapshot = errors.New("raftstore: a newer snapshot came")
-	errOtherFile  = errors.New("raftstore: received state file is at another position than was said")
+	errOtherFile     = errors.New("raftstore: received state file is at another position than was said")
 )
 
 // installer receives snapshots of the state, beside raft: raft's own install

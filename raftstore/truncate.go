@@ -80,8 +80,8 @@ func (n *Node) truncateLog() {
 // step truncates the log if it is time to.
 func (t *truncation) step() error {
 	n := t.node
-	n.instances.Lock() // no install puts another state in its place meanwhile
-	defer n.instances.Unlock()
+	n.instances <- struct{}{} // no install puts another state in its place meanwhile
+	defer func() { <-n.instances }()
 	synced, _ := n.cfg.Machine.Synced().Position()
 	first, last, bytes := n.logs.Span()
 	t.done = max(t.done, first)
