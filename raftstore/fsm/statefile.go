@@ -111,7 +111,7 @@ func (f *stateFile) commit() error {
 		return at.write(tx)
 	})
 	if err != nil {
-		f.failed = fmt.Errorf("write state file: %w", err)
+		f.failed = fmt.Errorf("write state file %s: %w", f.db.Path(), err)
 		return f.failed
 	}
 	for i := len(sets) - 1; i >= 0; i-- {

@@ -5,7 +5,8 @@
 //
 // They need Debian's bind9, knot, openssl, curl and iproute2, and real etcd,
 // etcdctl and etcdutl (`make interop-programs`). Tests with Root in their name
-// make network namespaces and need root. Every process, namespace and file
+// make network namespaces or mount the file system of test/faultfs, and need
+// root. Every process, namespace and file
 // made is gone when the test that made it ends. CONCLAVE_BINARY names a binary
 // to test instead of a new build.
 //

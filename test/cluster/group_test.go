@@ -26,6 +26,7 @@ const serveTimeout = 30 * time.Second
 type group struct {
 	t       *testing.T
 	dir     string
+	program string   // conclave, or one that takes the same flags
 	secret  string   // cluster secret file; empty: plaintext
 	find    []string // flags by which members find each other; nil: the static list
 	members []*member
@@ -47,7 +48,7 @@ type member struct {
 // newGroup lays out n members without starting them.
 func newGroup(t *testing.T, n int, secure bool) *group {
 	t.Helper()
-	g := &group{t: t, dir: t.TempDir()}
+	g := &group{t: t, dir: t.TempDir(), program: conclave}
 	if secure {
 		g.secret = newSecret(t, g.dir)
 	}
@@ -128,7 +129,7 @@ func (m *member) flags() []string {
 // launch starts the member, with more flags if need be, and does not wait.
 func (m *member) launch(more ...string) *process {
 	m.g.t.Helper()
-	m.proc = launch(m.g.t, m.name, m.home, append(append([]string{conclave}, m.flags()...), more...)...)
+	m.proc = launch(m.g.t, m.name, m.home, append(append([]string{m.g.program}, m.flags()...), more...)...)
 	return m.proc
 }
 
