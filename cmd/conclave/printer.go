@@ -18,6 +18,11 @@ type printer interface {
 	del(*clientv3.DeleteResponse) error
 	txn(*clientv3.TxnResponse) error
 	memberList(*clientv3.MemberListResponse) error
+	memberAdd(*clientv3.MemberAddResponse) error
+	memberRemove(id uint64, r *clientv3.MemberRemoveResponse) error
+	memberUpdate(id uint64, r *clientv3.MemberUpdateResponse) error
+	memberPromote(id uint64, r *clientv3.MemberPromoteResponse) error
+	moveLeader(from, to uint64, r *clientv3.MoveLeaderResponse) error
 	alarm(*clientv3.AlarmResponse) error
 	endpointHealth([]endpointHealth) error
 	endpointStatus([]endpointStatus) error
@@ -29,7 +34,7 @@ func newPrinter(format string, hex bool, out, errOut io.Writer) (printer, error)
 	case "simple":
 		return &simplePrinter{out: out, errOut: errOut, hex: hex}, nil
 	case "fields":
-		return &fieldsPrinter{out: out, hex: hex}, nil
+		return &fieldsPrinter{unsupported: unsupported{"fields"}, out: out, hex: hex}, nil
 	case "json":
 		return &jsonPrinter{out: out, hex: hex}, nil
 	case "protobuf":
@@ -53,9 +58,19 @@ func (u unsupported) put(*clientv3.PutResponse) error               { return u.r
 func (u unsupported) del(*clientv3.DeleteResponse) error            { return u.refuse() }
 func (u unsupported) txn(*clientv3.TxnResponse) error               { return u.refuse() }
 func (u unsupported) memberList(*clientv3.MemberListResponse) error { return u.refuse() }
+func (u unsupported) memberAdd(*clientv3.MemberAddResponse) error   { return u.refuse() }
 func (u unsupported) alarm(*clientv3.AlarmResponse) error           { return u.refuse() }
 func (u unsupported) endpointHealth([]endpointHealth) error         { return u.refuse() }
 func (u unsupported) endpointStatus([]endpointStatus) error         { return u.refuse() }
+
+func (u unsupported) memberRemove(uint64, *clientv3.MemberRemoveResponse) error { return u.refuse() }
+func (u unsupported) memberUpdate(uint64, *clientv3.MemberUpdateResponse) error { return u.refuse() }
+func (u unsupported) memberPromote(uint64, *clientv3.MemberPromoteResponse) error {
+	return u.refuse()
+}
+func (u unsupported) moveLeader(_, _ uint64, _ *clientv3.MoveLeaderResponse) error {
+	return u.refuse()
+}
 
 // memberRows returns the member list as rows under memberHeader.
 func memberRows(r *clientv3.MemberListResponse) [][]string {

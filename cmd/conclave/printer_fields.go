@@ -9,8 +9,10 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// fieldsPrinter writes one `"Name" : value` line per field.
+// fieldsPrinter writes one `"Name" : value` line per field. As etcdctl it has no
+// form for changes of the membership.
 type fieldsPrinter struct {
+	unsupported
 	out io.Writer
 	hex bool
 }

@@ -10,8 +10,9 @@ import (
 )
 
 // jsonPrinter writes the responses as encoding/json sees their Go types: ids
-// are numbers, bytes base64. With --hex the ids of the member list are
-// hexadecimal text; etcdctl leaves the others alone, and so does this.
+// are numbers, bytes base64. With --hex the ids in answers about members are
+// hexadecimal text (printer_json_members.go); etcdctl leaves the others alone,
+// and so does this.
 type jsonPrinter struct {
 	out io.Writer
 	hex bool
@@ -38,45 +39,6 @@ func (p *jsonPrinter) endpointHealth(l []endpointHealth) error {
 
 func (p *jsonPrinter) endpointStatus(l []endpointStatus) error {
 	return p.write(l)
-}
-
-func (p *jsonPrinter) memberList(r *clientv3.MemberListResponse) error {
-	if !p.hex {
-		return p.write((*pb.MemberListResponse)(r))
-	}
-	out := struct {
-		Header  hexHeader   `json:"header"`
-		Members []hexMember `json:"members"`
-	}{
-		Header: hexHeader{
-			ClusterID: fmt.Sprintf("%x", r.Header.GetClusterId()),
-			MemberID:  fmt.Sprintf("%x", r.Header.GetMemberId()),
-			Revision:  r.Header.GetRevision(),
-			RaftTerm:  r.Header.GetRaftTerm(),
-		},
-		Members: []hexMember{},
-	}
-	for _, m := range r.Members {
-		out.Members = append(out.Members, hexMember{
-			ID: fmt.Sprintf("%x", m.ID), Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs, IsLearner: m.IsLearner,
-		})
-	}
-	return p.write(out)
-}
-
-type hexHeader struct {
-	ClusterID string `json:"cluster_id"`
-	MemberID  string `json:"member_id"`
-	Revision  int64  `json:"revision,omitempty"`
-	RaftTerm  uint64 `json:"raft_term,omitempty"`
-}
-
-type hexMember struct {
-	ID         string   `json:"ID"`
-	Name       string   `json:"name,omitempty"`
-	PeerURLs   []string `json:"peerURLs,omitempty"`
-	ClientURLs []string `json:"clientURLs,omitempty"`
-	IsLearner  bool     `json:"isLearner,omitempty"`
 }
 
 // jsonTxn and jsonOp name the kinds of responses as the JSON gateway does;

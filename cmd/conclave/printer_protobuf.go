@@ -38,3 +38,23 @@ func (p *protobufPrinter) del(r *clientv3.DeleteResponse) error {
 func (p *protobufPrinter) memberList(r *clientv3.MemberListResponse) error {
 	return p.write((*pb.MemberListResponse)(r))
 }
+
+func (p *protobufPrinter) memberAdd(r *clientv3.MemberAddResponse) error {
+	return p.write((*pb.MemberAddResponse)(r))
+}
+
+func (p *protobufPrinter) memberRemove(_ uint64, r *clientv3.MemberRemoveResponse) error {
+	return p.write((*pb.MemberRemoveResponse)(r))
+}
+
+func (p *protobufPrinter) memberUpdate(_ uint64, r *clientv3.MemberUpdateResponse) error {
+	return p.write((*pb.MemberUpdateResponse)(r))
+}
+
+func (p *protobufPrinter) memberPromote(_ uint64, r *clientv3.MemberPromoteResponse) error {
+	return p.write((*pb.MemberPromoteResponse)(r))
+}
+
+func (p *protobufPrinter) moveLeader(_, _ uint64, r *clientv3.MoveLeaderResponse) error {
+	return p.write((*pb.MoveLeaderResponse)(r))
+}

@@ -97,6 +97,35 @@ func (p *simplePrinter) memberList(r *clientv3.MemberListResponse) error {
 	return p.rows(memberRows(r))
 }
 
+func (p *simplePrinter) memberAdd(r *clientv3.MemberAddResponse) error {
+	as := " "
+	if r.Member.GetIsLearner() {
+		as = " as learner "
+	}
+	_, err := fmt.Fprintf(p.out, "Member %16x added%sto cluster %16x\n", r.Member.GetID(), as, r.Header.GetClusterId())
+	return err
+}
+
+func (p *simplePrinter) memberRemove(id uint64, r *clientv3.MemberRemoveResponse) error {
+	_, err := fmt.Fprintf(p.out, "Member %16x removed from cluster %16x\n", id, r.Header.GetClusterId())
+	return err
+}
+
+func (p *simplePrinter) memberUpdate(id uint64, r *clientv3.MemberUpdateResponse) error {
+	_, err := fmt.Fprintf(p.out, "Member %16x updated in cluster %16x\n", id, r.Header.GetClusterId())
+	return err
+}
+
+func (p *simplePrinter) memberPromote(id uint64, r *clientv3.MemberPromoteResponse) error {
+	_, err := fmt.Fprintf(p.out, "Member %16x promoted in cluster %16x\n", id, r.Header.GetClusterId())
+	return err
+}
+
+func (p *simplePrinter) moveLeader(from, to uint64, _ *clientv3.MoveLeaderResponse) error {
+	_, err := fmt.Fprintf(p.out, "Leadership transferred from %x to %x\n", from, to)
+	return err
+}
+
 func (p *simplePrinter) endpointStatus(list []endpointStatus) error {
 	return p.rows(statusRows(list))
 }

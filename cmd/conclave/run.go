@@ -89,6 +89,7 @@ func commands() []*cli.Command {
 		txnCommand(),
 		compactionCommand(),
 		memberCommand(),
+		moveLeaderCommand(),
 		endpointCommand(),
 		alarmCommand(),
 		certCommand(),
