@@ -34,12 +34,25 @@ type Backend interface {
 	// confirmed read, otherwise the member's own table is enough. The header
 	// carries no revision.
 	MemberList(ctx context.Context, linearizable bool) (*pb.MemberListResponse, error)
+	// MemberAdd, MemberRemove, MemberUpdate and MemberPromote return after the
+	// change is agreed and in this member's own table; peer URLs are valid,
+	// sorted and not empty.
+	MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (*pb.MemberAddResponse, error)
+	MemberRemove(ctx context.Context, r *pb.MemberRemoveRequest) (*pb.MemberRemoveResponse, error)
+	MemberUpdate(ctx context.Context, r *pb.MemberUpdateRequest) (*pb.MemberUpdateResponse, error)
+	MemberPromote(ctx context.Context, r *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error)
+	// MoveLeader hands leadership from this member to another and returns when
+	// that one leads.
+	MoveLeader(ctx context.Context, to uint64) error
 	// Alarms lists all alarms from this member's own state, without quorum.
 	Alarms(ctx context.Context) (*pb.AlarmResponse, error)
 
 	// Leader is the id of the leader this member knows, 0 for none. It does
 	// not block; it is called once per request that carries `hasleader`.
 	Leader() uint64
+	// IsLearner tells whether this member has no vote. It does not block; it is
+	// called once per request.
+	IsLearner() bool
 	// ClusterVersion is the agreed cluster version ("3.7.0"), "not_decided"
 	// until known. It does not block.
 	ClusterVersion() string

@@ -10,6 +10,7 @@ import (
 
 	"github.com/conclave-kv/conclave/internal/version"
 	"github.com/conclave-kv/conclave/kv"
+	"github.com/conclave-kv/conclave/member"
 )
 
 // fakeBackend is a member with one map and no history. Each hook, when set,
@@ -115,6 +116,35 @@ func (b *fakeBackend) Alarms(context.Context) (*pb.AlarmResponse, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return &pb.AlarmResponse{Header: b.header(), Alarms: append([]*pb.AlarmMember(nil), b.alarms...)}, nil
+}
+
+func (b *fakeBackend) MemberAdd(_ context.Context, r *pb.MemberAddRequest) (*pb.MemberAddResponse, error) {
+	return &pb.MemberAddResponse{Member: &pb.Member{ID: 8, PeerURLs: r.PeerURLs, IsLearner: r.IsLearner}}, nil
+}
+
+func (b *fakeBackend) MemberRemove(context.Context, *pb.MemberRemoveRequest) (*pb.MemberRemoveResponse, error) {
+	return nil, member.ErrMemberNotFound
+}
+
+func (b *fakeBackend) MemberUpdate(_ context.Context, r *pb.MemberUpdateRequest) (*pb.MemberUpdateResponse, error) {
+	return &pb.MemberUpdateResponse{Members: []*pb.Member{{ID: r.ID, PeerURLs: r.PeerURLs}}}, nil
+}
+
+func (b *fakeBackend) MemberPromote(context.Context, *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
+	return nil, member.ErrLearnerNotReady
+}
+
+func (b *fakeBackend) MoveLeader(_ context.Context, to uint64) error {
+	if to == 7 {
+		return nil
+	}
+	return member.ErrBadTransferee
+}
+
+func (b *fakeBackend) IsLearner() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.learner
 }
 
 func (b *fakeBackend) Leader() uint64         { return b.leader.Load() }

@@ -16,6 +16,13 @@ import (
 // status of it, and clients know errors by their text alone.
 var errTooManyRequests = status.Error(codes.Unknown, "etcdserver: too many requests")
 
+// Two more that travel as Unknown: etcd's table gives the first as a client's
+// error, which is no status, and has no row for the second.
+var (
+	errNotEnoughStarted = status.Error(codes.Unknown, rpctypes.ErrMemberNotEnoughStarted.Error())
+	errTransferTimeout  = status.Error(codes.Unknown, "etcdserver: request timed out, leader transfer took too long")
+)
+
 // errClientAPIVersion refuses a `client-api-version` that is not UTF-8.
 var errClientAPIVersion = rpctypes.ErrGRPCInvalidClientAPIVersion
 
@@ -37,6 +44,16 @@ var errorTable = []struct {
 	{member.ErrTooManyRequests, errTooManyRequests},
 	{member.ErrMemberNotFound, rpctypes.ErrGRPCMemberNotFound},
 	{member.ErrNotCapable, rpctypes.ErrGRPCNotCapable},
+	{member.ErrMemberExists, rpctypes.ErrGRPCMemberExist},
+	{member.ErrPeerURLExists, rpctypes.ErrGRPCPeerURLExist},
+	{member.ErrTooManyLearners, rpctypes.ErrGRPCTooManyLearners},
+	{member.ErrNotLearner, rpctypes.ErrGRPCMemberNotLearner},
+	{member.ErrLearnerNotReady, rpctypes.ErrGRPCLearnerNotReady},
+	{member.ErrNotEnoughStarted, errNotEnoughStarted},
+	{member.ErrUnhealthy, rpctypes.ErrGRPCUnhealthy},
+	{member.ErrNotLeader, rpctypes.ErrGRPCNotLeader},
+	{member.ErrBadTransferee, rpctypes.ErrGRPCBadLeaderTransferee},
+	{member.ErrTransferTimeout, errTransferTimeout},
 
 	{kv.ErrCompacted, rpctypes.ErrGRPCCompacted},
 	{kv.ErrFutureRevision, rpctypes.ErrGRPCFutureRev},

@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/rs/zerolog"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -39,6 +40,8 @@ func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServer
 	wantsLeader, err := i.metadata(ctx, "unary")
 	switch {
 	case err != nil:
+	case i.backend.IsLearner() && !servedByLearners(req):
+		err = rpctypes.ErrGRPCNotSupportedForLearner
 	case wantsLeader && i.backend.Leader() == 0:
 		err = rpctypes.ErrGRPCNoLeader
 	default:
@@ -59,15 +62,18 @@ func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServer
 func (i *interceptor) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	mm := i.metrics.methods[info.FullMethod]
 	mm.started.Inc()
-	err := toGRPC(i.runStream(srv, ss, mm, handler))
+	err := toGRPC(i.runStream(srv, ss, mm, info, handler))
 	mm.done(status.Code(err))
 	return err
 }
 
-func (i *interceptor) runStream(srv any, ss grpc.ServerStream, mm *methodMetrics, handler grpc.StreamHandler) error {
+func (i *interceptor) runStream(srv any, ss grpc.ServerStream, mm *methodMetrics, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	wantsLeader, err := i.metadata(ss.Context(), "stream")
 	if err != nil {
 		return err
+	}
+	if i.backend.IsLearner() && info.FullMethod != pb.Maintenance_Snapshot_FullMethodName {
+		return rpctypes.ErrGRPCNotSupportedForLearner
 	}
 	if wantsLeader && i.backend.Leader() == 0 {
 		return rpctypes.ErrGRPCNoLeader
@@ -81,6 +87,18 @@ func (i *interceptor) runStream(srv any, ss grpc.ServerStream, mm *methodMetrics
 		return cause
 	}
 	return err
+}
+
+// servedByLearners says what a member without a vote answers: how it is, and
+// reads of its own state.
+func servedByLearners(req any) bool {
+	switch r := req.(type) {
+	case *pb.StatusRequest:
+		return true
+	case *pb.RangeRequest:
+		return r.GetSerializable()
+	}
+	return false
 }
 
 // metadata obeys what every call may carry, and counts the client's version.

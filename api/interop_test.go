@@ -64,7 +64,7 @@ func TestEtcdctl_errorTexts(t *testing.T) {
 	}{
 		{[]string{"get", "foo", "--rev", "99"}, "etcdserver: mvcc: required revision is a future revision"},
 		{[]string{"lease", "grant", "10"}, "unknown service etcdserverpb.Lease"},
-		{[]string{"member", "add", "x", "--peer-urls", "http://127.0.0.1:1"}, "MemberAdd not implemented"},
+		{[]string{"member", "promote", "8"}, "etcdserver: can only promote a learner member which is in sync with leader"},
 	} {
 		out, err := f.etcdctl(t, u, c.args...)
 		if err == nil || !strings.Contains(out, c.want) {

@@ -35,3 +35,11 @@ func (s *maintenanceService) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb
 	})
 	return resp, nil
 }
+
+// MoveLeader answers without a header, as etcd does.
+func (s *maintenanceService) MoveLeader(ctx context.Context, r *pb.MoveLeaderRequest) (*pb.MoveLeaderResponse, error) {
+	if err := s.backend.MoveLeader(ctx, r.GetTargetID()); err != nil {
+		return nil, err
+	}
+	return &pb.MoveLeaderResponse{}, nil
+}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 
+	"github.com/conclave-kv/conclave/bootstrap"
 	"github.com/conclave-kv/conclave/internal/conclavepb"
 	"github.com/conclave-kv/conclave/member"
 	"github.com/conclave-kv/conclave/pki"
@@ -127,6 +128,9 @@ func (d *Daemon) openState(context.Context) error {
 		RequestTimeout:  d.cfg.RequestTimeout(),
 		MaxRequestBytes: int(d.cfg.MaxRequestBytes),
 		Quota:           d.cfg.QuotaBackendBytes,
+		StrictReconfig:  true,
+		MaxLearners:     1,
+		MemberID:        bootstrap.MemberID,
 		FirstBatch:      firstBatch(),
 		Fatal:           d.fail,
 		Log:             d.log,

@@ -27,6 +27,27 @@ var (
 	ErrTooManyRequests = errors.New("too many requests")
 	// ErrMemberNotFound: no member has that id.
 	ErrMemberNotFound = errors.New("member not found")
+	// ErrMemberExists: a member with the new one's id is there already.
+	ErrMemberExists = errors.New("member ID already exist")
+	// ErrPeerURLExists: another member has one of the peer URLs.
+	ErrPeerURLExists = errors.New("peer URLs already exist")
+	// ErrTooManyLearners: --max-learners is reached.
+	ErrTooManyLearners = errors.New("too many learner members in cluster")
+	// ErrNotLearner: only a learner can be promoted.
+	ErrNotLearner = errors.New("can only promote a learner member")
+	// ErrLearnerNotReady: the learner does not run or is too far behind.
+	ErrLearnerNotReady = errors.New("can only promote a learner member which is in sync with leader")
+	// ErrNotEnoughStarted: after the change too few members would have started.
+	ErrNotEnoughStarted = errors.New("re-configuration failed due to not enough started members")
+	// ErrUnhealthy: too few members have been connected for long enough.
+	ErrUnhealthy = errors.New("unhealthy cluster")
+	// ErrNotLeader: only the leader can do it, and this member is none.
+	ErrNotLeader = errors.New("not leader")
+	// ErrBadTransferee: the member has no vote, is unreachable, or lacks entries,
+	// and so cannot take over leadership.
+	ErrBadTransferee = errors.New("bad leader transferee")
+	// ErrTransferTimeout: leadership was not handed over in time.
+	ErrTransferTimeout = errors.New("request timed out, leader transfer took too long")
 	// ErrNotCapable: the cluster version is not decided yet.
 	ErrNotCapable = errors.New("not capable")
 )

@@ -31,6 +31,16 @@ type Config struct {
 	MaxRequestBytes int
 	// Quota is --quota-backend-bytes as reported by Status.
 	Quota int64
+	// StrictReconfig refuses membership changes that could cost the quorum;
+	// MaxLearners bounds how many learners there may be.
+	StrictReconfig bool
+	MaxLearners    int
+	// HealthInterval is how long a peer must have been connected to count as
+	// healthy for StrictReconfig. Zero means 5 s, as in etcd.
+	HealthInterval time.Duration
+	// MemberID names a member that is added: by its peer URLs and a text that
+	// tells it from earlier members with the same.
+	MemberID func(peerURLs []string, salt string) uint64
 	// FirstBatch is a batch id to count from that is, as far as chance can
 	// make it so, far from where any other member counts, and from where this
 	// one did before a restart.
@@ -62,6 +72,9 @@ type Member struct {
 
 // New makes a Member on an opened Machine. Start begins its work.
 func New(cfg Config, mesh *raftstore.Mesh, machine *fsm.Machine) *Member {
+	if cfg.HealthInterval == 0 {
+		cfg.HealthInterval = healthInterval
+	}
 	m := &Member{
 		cfg:       cfg,
 		mesh:      mesh,
@@ -81,6 +94,7 @@ func New(cfg Config, mesh *raftstore.Mesh, machine *fsm.Machine) *Member {
 func (m *Member) Start(node *raftstore.Node) {
 	m.node = node
 	m.mesh.Handle(raftstore.KindForward, m.answerForward) // needs the node
+	m.mesh.Handle(raftstore.KindChange, m.answerChange)
 	for _, run := range []func(){m.proposer.run, m.committer.run, m.introduce} {
 		m.work.Add(1)
 		go func() {

@@ -51,13 +51,7 @@ func (m *Member) MemberList(ctx context.Context, linearizable bool) (*pb.MemberL
 			return nil, err
 		}
 	}
-	resp := &pb.MemberListResponse{Header: m.Header(0)}
-	for _, e := range m.View().Members.All() {
-		resp.Members = append(resp.Members, &pb.Member{
-			ID: e.ID, Name: e.Name, PeerURLs: e.PeerURLs, ClientURLs: e.ClientURLs, IsLearner: e.Learner,
-		})
-	}
-	return resp, nil
+	return &pb.MemberListResponse{Header: m.Header(0), Members: memberList(m.View().Members)}, nil
 }
 
 // Alarms lists the alarms raised. No part of this version raises any.

@@ -20,6 +20,8 @@ const (
 	KindForward
 	// KindLevel asks a member how far it is.
 	KindLevel
+	// KindChange asks the leader to change the membership.
+	KindChange
 )
 
 // handleCalls installs the node's own answers.

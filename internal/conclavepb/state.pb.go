@@ -24,6 +24,66 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type MemberChange_Op int32
+
+const (
+	MemberChange_UNSPECIFIED MemberChange_Op = 0
+	// Adds a voter, which gets its vote when it has caught up.
+	MemberChange_ADD         MemberChange_Op = 1
+	MemberChange_ADD_LEARNER MemberChange_Op = 2
+	MemberChange_PROMOTE     MemberChange_Op = 3
+	// Changes peer URLs.
+	MemberChange_UPDATE MemberChange_Op = 4
+	MemberChange_REMOVE MemberChange_Op = 5
+)
+
+// Enum value maps for MemberChange_Op.
+var (
+	MemberChange_Op_name = map[int32]string{
+		0: "UNSPECIFIED",
+		1: "ADD",
+		2: "ADD_LEARNER",
+		3: "PROMOTE",
+		4: "UPDATE",
+		5: "REMOVE",
+	}
+	MemberChange_Op_value = map[string]int32{
+		"UNSPECIFIED": 0,
+		"ADD":         1,
+		"ADD_LEARNER": 2,
+		"PROMOTE":     3,
+		"UPDATE":      4,
+		"REMOVE":      5,
+	}
+)
+
+func (x MemberChange_Op) Enum() *MemberChange_Op {
+	p := new(MemberChange_Op)
+	*p = x
+	return p
+}
+
+func (x MemberChange_Op) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MemberChange_Op) Descriptor() protoreflect.EnumDescriptor {
+	return file_state_proto_enumTypes[0].Descriptor()
+}
+
+func (MemberChange_Op) Type() protoreflect.EnumType {
+	return &file_state_proto_enumTypes[0]
+}
+
+func (x MemberChange_Op) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MemberChange_Op.Descriptor instead.
+func (MemberChange_Op) EnumDescriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{10, 0}
+}
+
 // Server is one member as raft's configuration has it.
 type Server struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -581,6 +641,122 @@ func (x *Level) GetLowSpace() bool {
 	return false
 }
 
+// MemberChange asks the leader to change the membership. Its answer is a
+// MemberChanged, or a code of package member.
+type MemberChange struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Op       MemberChange_Op        `protobuf:"varint,1,opt,name=op,proto3,enum=conclave.state.v1.MemberChange_Op" json:"op,omitempty"`
+	Id       uint64                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
+	PeerUrls []string               `protobuf:"bytes,3,rep,name=peer_urls,json=peerUrls,proto3" json:"peer_urls,omitempty"`
+	// Index of the membership that the asking member looked at.
+	Prev          uint64 `protobuf:"varint,4,opt,name=prev,proto3" json:"prev,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MemberChange) Reset() {
+	*x = MemberChange{}
+	mi := &file_state_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemberChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemberChange) ProtoMessage() {}
+
+func (x *MemberChange) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemberChange.ProtoReflect.Descriptor instead.
+func (*MemberChange) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *MemberChange) GetOp() MemberChange_Op {
+	if x != nil {
+		return x.Op
+	}
+	return MemberChange_UNSPECIFIED
+}
+
+func (x *MemberChange) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *MemberChange) GetPeerUrls() []string {
+	if x != nil {
+		return x.PeerUrls
+	}
+	return nil
+}
+
+func (x *MemberChange) GetPrev() uint64 {
+	if x != nil {
+		return x.Prev
+	}
+	return 0
+}
+
+// MemberChanged says at which index a change was agreed.
+type MemberChanged struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MemberChanged) Reset() {
+	*x = MemberChanged{}
+	mi := &file_state_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemberChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemberChanged) ProtoMessage() {}
+
+func (x *MemberChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemberChanged.ProtoReflect.Descriptor instead.
+func (*MemberChanged) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *MemberChanged) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 var File_state_proto protoreflect.FileDescriptor
 
 const file_state_proto_rawDesc = "" +
@@ -621,7 +797,23 @@ const file_state_proto_rawDesc = "" +
 	"last_index\x18\x02 \x01(\x04R\tlastIndex\x12!\n" +
 	"\fcommit_index\x18\x03 \x01(\x04R\vcommitIndex\x12\x18\n" +
 	"\aapplied\x18\x04 \x01(\x04R\aapplied\x12\x1b\n" +
-	"\tlow_space\x18\x05 \x01(\bR\blowSpaceB5Z3github.com/conclave-kv/conclave/internal/conclavepbb\x06proto3"
+	"\tlow_space\x18\x05 \x01(\bR\blowSpace\"\xd9\x01\n" +
+	"\fMemberChange\x122\n" +
+	"\x02op\x18\x01 \x01(\x0e2\".conclave.state.v1.MemberChange.OpR\x02op\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x1b\n" +
+	"\tpeer_urls\x18\x03 \x03(\tR\bpeerUrls\x12\x12\n" +
+	"\x04prev\x18\x04 \x01(\x04R\x04prev\"T\n" +
+	"\x02Op\x12\x0f\n" +
+	"\vUNSPECIFIED\x10\x00\x12\a\n" +
+	"\x03ADD\x10\x01\x12\x0f\n" +
+	"\vADD_LEARNER\x10\x02\x12\v\n" +
+	"\aPROMOTE\x10\x03\x12\n" +
+	"\n" +
+	"\x06UPDATE\x10\x04\x12\n" +
+	"\n" +
+	"\x06REMOVE\x10\x05\"%\n" +
+	"\rMemberChanged\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05indexB5Z3github.com/conclave-kv/conclave/internal/conclavepbb\x06proto3"
 
 var (
 	file_state_proto_rawDescOnce sync.Once
@@ -635,26 +827,31 @@ func file_state_proto_rawDescGZIP() []byte {
 	return file_state_proto_rawDescData
 }
 
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_state_proto_goTypes = []any{
-	(*Server)(nil),         // 0: conclave.state.v1.Server
-	(*Configuration)(nil),  // 1: conclave.state.v1.Configuration
-	(*TermOpen)(nil),       // 2: conclave.state.v1.TermOpen
-	(*Attributes)(nil),     // 3: conclave.state.v1.Attributes
-	(*ClusterVersion)(nil), // 4: conclave.state.v1.ClusterVersion
-	(*Forward)(nil),        // 5: conclave.state.v1.Forward
-	(*ReadIndex)(nil),      // 6: conclave.state.v1.ReadIndex
-	(*Confirm)(nil),        // 7: conclave.state.v1.Confirm
-	(*Claim)(nil),          // 8: conclave.state.v1.Claim
-	(*Level)(nil),          // 9: conclave.state.v1.Level
+	(MemberChange_Op)(0),   // 0: conclave.state.v1.MemberChange.Op
+	(*Server)(nil),         // 1: conclave.state.v1.Server
+	(*Configuration)(nil),  // 2: conclave.state.v1.Configuration
+	(*TermOpen)(nil),       // 3: conclave.state.v1.TermOpen
+	(*Attributes)(nil),     // 4: conclave.state.v1.Attributes
+	(*ClusterVersion)(nil), // 5: conclave.state.v1.ClusterVersion
+	(*Forward)(nil),        // 6: conclave.state.v1.Forward
+	(*ReadIndex)(nil),      // 7: conclave.state.v1.ReadIndex
+	(*Confirm)(nil),        // 8: conclave.state.v1.Confirm
+	(*Claim)(nil),          // 9: conclave.state.v1.Claim
+	(*Level)(nil),          // 10: conclave.state.v1.Level
+	(*MemberChange)(nil),   // 11: conclave.state.v1.MemberChange
+	(*MemberChanged)(nil),  // 12: conclave.state.v1.MemberChanged
 }
 var file_state_proto_depIdxs = []int32{
-	0, // 0: conclave.state.v1.Configuration.servers:type_name -> conclave.state.v1.Server
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	1, // 0: conclave.state.v1.Configuration.servers:type_name -> conclave.state.v1.Server
+	0, // 1: conclave.state.v1.MemberChange.op:type_name -> conclave.state.v1.MemberChange.Op
+	2, // [2:2] is the sub-list for method output_type
+	2, // [2:2] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -667,13 +864,14 @@ func file_state_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   10,
+			NumEnums:      1,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_state_proto_goTypes,
 		DependencyIndexes: file_state_proto_depIdxs,
+		EnumInfos:         file_state_proto_enumTypes,
 		MessageInfos:      file_state_proto_msgTypes,
 	}.Build()
 	File_state_proto = out.File
