@@ -28,6 +28,7 @@ type fixture struct {
 	reg      *prometheus.Registry
 	dir      string
 	conf     *conclavepb.Configuration
+	joins    bool // was added to a running cluster
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool // dialled by this member
@@ -37,44 +38,60 @@ type fixture struct {
 func newFixtures(t *testing.T, n int) []*fixture {
 	t.Helper()
 	conf := &conclavepb.Configuration{}
-	var all []*fixture
+	var listeners []net.Listener
 	for i := range n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		f := &fixture{listener: ln, reg: prometheus.NewRegistry(), dir: t.TempDir(), conf: conf, conns: map[net.Conn]bool{}}
-		all = append(all, f)
-		conf.Servers = append(conf.Servers, &conclavepb.Server{Id: uint64(i + 1), PeerUrls: []string{"http://" + ln.Addr().String()}})
+		ln, url := reserve(t)
+		listeners = append(listeners, ln)
+		conf.Servers = append(conf.Servers, &conclavepb.Server{Id: uint64(i + 1), PeerUrls: []string{url}})
 	}
-	for i, f := range all {
-		id := uint64(i + 1)
-		f.peer = raftstore.NewMesh(raftstore.MeshConfig{
-			Self: id, ClusterID: 7, Instance: fmt.Sprintf("i%d", id), ElectionTimeout: testElection,
-			Dial: f.dial, Log: zerolog.Nop(), Registry: f.reg,
-		})
-		t.Cleanup(f.peer.Close)
-		f.peer.Serve(f.listener)
-		peers := map[uint64][]string{}
-		for _, s := range conf.Servers {
-			if s.Id != id {
-				peers[s.Id] = s.PeerUrls
-			}
-		}
-		f.peer.SetPeers(peers)
-		machine, err := fsm.Open(fsm.Options{Path: filepath.Join(f.dir, "db"), Quota: 64 << 20, Log: zerolog.Nop()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { machine.Close() })
-		f.Member = New(Config{
-			ID: id, ClusterID: 7, Name: fmt.Sprintf("m%d", id), RequestTimeout: 5 * time.Second,
-			MaxRequestBytes: 1 << 20, FirstBatch: id << 48,
-			Fatal: func(err error) { t.Errorf("member %d: %v", id, err) },
-			Log:   zerolog.Nop(), Registry: f.reg,
-		}, f.peer, machine)
+	var all []*fixture
+	for i, ln := range listeners {
+		all = append(all, newFixture(t, uint64(i+1), ln, conf))
 	}
 	return all
+}
+
+// reserve is a place for a member that has no id yet.
+func reserve(t *testing.T) (net.Listener, string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	return ln, "http://" + ln.Addr().String()
+}
+
+// newFixture makes a member of id that has sessions with those of conf.
+func newFixture(t *testing.T, id uint64, ln net.Listener, conf *conclavepb.Configuration) *fixture {
+	t.Helper()
+	f := &fixture{listener: ln, reg: prometheus.NewRegistry(), dir: t.TempDir(), conf: conf, conns: map[net.Conn]bool{}}
+	f.peer = raftstore.NewMesh(raftstore.MeshConfig{
+		Self: id, ClusterID: 7, Instance: fmt.Sprintf("i%d", id), ElectionTimeout: testElection,
+		Dial: f.dial, Log: zerolog.Nop(), Registry: f.reg,
+	})
+	t.Cleanup(f.peer.Close)
+	f.peer.Serve(f.listener)
+	peers := map[uint64][]string{}
+	for _, s := range conf.Servers {
+		if s.Id != id {
+			peers[s.Id] = s.PeerUrls
+		}
+	}
+	f.peer.SetPeers(peers)
+	machine, err := fsm.Open(fsm.Options{Path: filepath.Join(f.dir, "db"), Quota: 64 << 20, Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { machine.Close() })
+	f.Member = New(Config{
+		ID: id, ClusterID: 7, Name: fmt.Sprintf("m%d", id), RequestTimeout: 5 * time.Second,
+		MaxRequestBytes: 1 << 20, FirstBatch: id << 48,
+		StrictReconfig: true, MaxLearners: 1, HealthInterval: time.Nanosecond, MemberID: testMemberID,
+		Fatal: func(err error) { t.Errorf("member %d: %v", id, err) },
+		Log:   zerolog.Nop(), Registry: f.reg,
+	}, f.peer, machine)
+	return f
 }
 
 func (f *fixture) dial(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -101,7 +118,7 @@ func (f *fixture) hangUp() {
 func (f *fixture) begin(t *testing.T) {
 	t.Helper()
 	node, err := raftstore.Open(raftstore.Config{
-		Dir: filepath.Join(f.dir, "wal"), Self: f.ID(), Mesh: f.peer, Machine: f.machine, Bootstrap: f.conf,
+		Dir: filepath.Join(f.dir, "wal"), Self: f.ID(), Mesh: f.peer, Machine: f.machine, Bootstrap: f.conf, Join: f.joins,
 		OpenTerm:        func(term uint64) []byte { return OpenTerm(f.ID(), term) },
 		ElectionTimeout: testElection, RequestTimeout: 5 * time.Second, PreVote: true,
 		Log: zerolog.Nop(), Registry: f.reg,

@@ -110,6 +110,9 @@ func (m *Member) changeMembers(ctx context.Context, c raftstore.Change) ([]*pb.M
 		case <-ctx.Done():
 		}
 		pause.Stop()
+		if uncertain && m.removedBy(c) {
+			return m.membersAfter(ctx, c, prev)
+		}
 		if ctx.Err() != nil {
 			return nil, m.changeTimeout(ctx)
 		}
@@ -139,6 +142,17 @@ func (m *Member) reached(ctx context.Context, index uint64) (*fsm.View, error) {
 		case <-m.ctx.Done():
 			return nil, ErrStopped
 		}
+	}
+}
+
+// removedBy reports whether a change removes this member and that is known to be
+// done.
+func (m *Member) removedBy(c raftstore.Change) bool {
+	select {
+	case <-m.node.Gone():
+		return c.Op == raftstore.OpRemove && c.ID == m.cfg.ID
+	default:
+		return false
 	}
 }
 

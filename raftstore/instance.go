@@ -108,7 +108,7 @@ func (n *Node) restart(reason string, between func() error) error {
 	if index, conf := n.cfg.Machine.Synced().Membership(); index > n.members.at() {
 		n.members.agreed(index, conf) // of an installed state
 	}
-	n.cfg.Mesh.SetPeers(peerURLs(n.configuration(), n.cfg.Self))
+	n.namePeers(n.configuration())
 	n.reads.applied(n.cfg.Machine.Applied())
 	return nil
 }
@@ -147,5 +147,17 @@ func (n *Node) onCommit(index uint64) {
 // onMembership runs on raft's apply goroutine.
 func (n *Node) onMembership(index uint64, conf *conclavepb.Configuration) {
 	n.members.agreed(index, conf)
-	n.cfg.Mesh.SetPeers(peerURLs(encodeConfiguration(conf), n.cfg.Self))
+	n.namePeers(encodeConfiguration(conf))
+}
+
+// namePeers tells the mesh whom to dial. A membership without this member leaves
+// it as it is: it is one of the time before this member was added, which its log
+// brings it through while it joins, or the one by which it was removed.
+func (n *Node) namePeers(conf raft.Configuration) {
+	for _, s := range conf.Servers {
+		if s.ID == serverID(n.cfg.Self) {
+			n.cfg.Mesh.SetPeers(peerURLs(conf, n.cfg.Self))
+			return
+		}
+	}
 }

@@ -42,6 +42,9 @@ func (g *growing) start(id uint64, ln net.Listener, first, peers *conclavepb.Con
 	reg := prometheus.NewRegistry()
 	mesh := NewMesh(MeshConfig{Self: id, ClusterID: 9, Instance: fmt.Sprint(id), ElectionTimeout: growElection, Log: zerolog.Nop(), Registry: reg})
 	mesh.Serve(ln)
+	if peers != nil {
+		mesh.SetPeers(peerURLs(encodeConfiguration(peers), id))
+	}
 	node, err := Open(Config{
 		Dir: g.t.TempDir(), Self: id, Mesh: mesh, Machine: &toyMachine{}, Bootstrap: first, Join: first == nil,
 		OpenTerm:        func(uint64) []byte { return []byte("open") },
@@ -50,9 +53,6 @@ func (g *growing) start(id uint64, ln net.Listener, first, peers *conclavepb.Con
 	})
 	if err != nil {
 		g.t.Fatal(err)
-	}
-	if peers != nil {
-		mesh.SetPeers(peerURLs(encodeConfiguration(peers), id))
 	}
 	g.t.Cleanup(func() { node.Close(); mesh.Close() })
 	g.nodes[id] = node

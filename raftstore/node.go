@@ -53,7 +53,8 @@ type Config struct {
 	// Bootstrap is the first membership, written only to an empty log.
 	Bootstrap *conclavepb.Configuration
 	// Join says that this member was added to a running cluster: an empty log
-	// is filled by its leader, and Bootstrap is not used.
+	// is filled by its leader, and Bootstrap is not used. The Mesh must know the
+	// peers already, and goes by them until the log says that this member is one.
 	Join bool
 	// OpenTerm makes the command that opens a leader's term.
 	OpenTerm func(term uint64) []byte
@@ -147,7 +148,7 @@ func open(cfg Config, logs *logStore) (*Node, error) {
 		n.cancel()
 		return nil, err
 	}
-	cfg.Mesh.SetPeers(peerURLs(n.configuration(), cfg.Self))
+	n.namePeers(n.configuration())
 	n.installs = newInstaller(n)
 	for _, run := range []func(){
 		n.leaders.run, n.followVacancy, n.followPending, n.followRemoval, n.followDisk, n.installs.run, n.truncateLog,
