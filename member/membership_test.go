@@ -57,7 +57,7 @@ func awaitTable(t *testing.T, f *fixture, what string, holds func([]*pb.Member) 
 	}
 }
 
-func entry(members []*pb.Member, id uint64) *pb.Member {
+func row(members []*pb.Member, id uint64) *pb.Member {
 	i := slices.IndexFunc(members, func(e *pb.Member) bool { return e.ID == id })
 	if i < 0 {
 		return nil
@@ -66,7 +66,7 @@ func entry(members []*pb.Member, id uint64) *pb.Member {
 }
 
 func hasStarted(id uint64) func([]*pb.Member) bool {
-	return func(members []*pb.Member) bool { return entry(members, id) != nil && entry(members, id).Name != "" }
+	return func(members []*pb.Member) bool { return row(members, id) != nil && row(members, id).Name != "" }
 }
 
 // grow adds a member through f, starts it, and waits until it has published its
@@ -78,7 +78,7 @@ func grow(t *testing.T, f *fixture, learner bool) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := entry(resp.Members, resp.Member.ID); got == nil || got.IsLearner != learner || got.Name != "" || got.PeerURLs[0] != url {
+	if got := row(resp.Members, resp.Member.ID); got == nil || got.IsLearner != learner || got.Name != "" || got.PeerURLs[0] != url {
 		t.Fatalf("added %v, listed %v", resp.Member, resp.Members)
 	}
 	added := join(t, ln, resp.Member.ID, resp.Members)
@@ -92,7 +92,7 @@ func TestMembership_growAndShrink(t *testing.T) {
 	one := startCluster(t, 1)[0]
 	two := grow(t, one, false)
 	three := grow(t, two, true) // added through whoever it is
-	awaitTable(t, three, "itself", func(members []*pb.Member) bool { return entry(members, three.ID()) != nil })
+	awaitTable(t, three, "itself", func(members []*pb.Member) bool { return row(members, three.ID()) != nil })
 	if !three.IsLearner() || two.IsLearner() {
 		t.Fatal("who is a learner?")
 	}
@@ -115,7 +115,7 @@ func TestMembership_growAndShrink(t *testing.T) {
 	}
 	term := leader.node.Term()
 	resp, err := other.MemberRemove(limited(t), &pb.MemberRemoveRequest{ID: leader.ID()})
-	if err != nil || len(resp.Members) != 2 || entry(resp.Members, leader.ID()) != nil {
+	if err != nil || len(resp.Members) != 2 || row(resp.Members, leader.ID()) != nil {
 		t.Fatalf("after the removal: %v, %v", resp, err)
 	}
 	if now := other.node.Term(); now != term+1 {
