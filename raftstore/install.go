@@ -193,7 +193,7 @@ func (in *installer) swap(a *arriving, staged *stagedFile, prepared Prepared) (*
 		if resp = in.settled(a.req); resp != nil {
 			return nil
 		}
-		if refused = s.announce(); refused != nil {
+		if refused = perform(s.announce(), in.node.cfg.afterStep); refused != nil {
 			return s.retract()
 		}
 		return perform(s.steps(), in.node.cfg.afterStep)

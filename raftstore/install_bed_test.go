@@ -232,3 +232,9 @@ func copySparse(from, to string) error {
 		}
 	}
 }
+
+func (b *installBed) termAt(index uint64) (uint64, error) {
+	var entry raft.Log
+	err := b.node.logs.GetLog(index, &entry)
+	return entry.Term, err
+}

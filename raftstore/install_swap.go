@@ -63,24 +63,29 @@ func perform(steps []step, after func(name string)) error {
 	return nil
 }
 
-// announce does what can fail without harm: it makes the leader's term known,
-// which a state of that term must not be without, and writes the intent.
-func (s *swap) announce() error {
-	term, err := s.log.GetUint64(keyCurrentTerm)
-	if err != nil || term < s.term {
-		if err := s.log.SetUint64(keyCurrentTerm, s.term); err != nil {
-			return fmt.Errorf("write the term: %w", err)
-		}
+// announce are the steps that may fail without harm: they make the leader's term
+// known, which a state of that term must not be without, and write the intent.
+func (s *swap) announce() []step {
+	return []step{
+		{"make the term known", s.raiseTerm},
+		{"write the intent", s.writeIntent},
 	}
+}
+
+func (s *swap) raiseTerm() error {
+	if term, err := s.log.GetUint64(keyCurrentTerm); err == nil && term >= s.term {
+		return nil
+	}
+	return s.log.SetUint64(keyCurrentTerm, s.term)
+}
+
+func (s *swap) writeIntent() error {
 	raw, err := json.Marshal(s.intent)
 	if err != nil {
 		return err
 	}
 	s.announced = true
-	if err := durable.WriteFile(s.state+intentSuffix, raw, 0o600); err != nil {
-		return fmt.Errorf("write the intent to install: %w", err)
-	}
-	return nil
+	return durable.WriteFile(s.state+intentSuffix, raw, 0o600)
 }
 
 // retract undoes a failed announce. If that fails too, nobody knows what is on
