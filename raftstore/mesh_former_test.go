@@ -107,6 +107,8 @@ func TestMesh_formerPeerIsNamedAgain(t *testing.T) {
 	if now, _ := sessionsWith(a, 2); now != in {
 		t.Error("its connection was closed")
 	}
+	a.SetPeers(nil)
+	eventually(t, "it is forgotten the second time", func() bool { return len(a.Peers()) == 0 })
 }
 
 // A member may hear of another one only by being told by it, when it missed the

@@ -176,7 +176,19 @@ func TestRenewal_times(t *testing.T) {
 
 // What was on a connection that broke during the handover is not waited for.
 func TestSession_brokenHandoverFailsWhatWaits(t *testing.T) {
-	a, b := tcpPair(t)
+	var dials atomic.Int32
+	a, urlA := tcpMesh(t, 1, func(c *MeshConfig) {
+		c.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if dials.Add(1) > 1 {
+				return nil, errors.New("no other connection may end the wait")
+			}
+			return (&net.Dialer{}).DialContext(ctx, network, addr)
+		}
+	})
+	b, urlB := tcpMesh(t, 2, nil)
+	a.SetPeers(map[uint64][]string{2: {urlB}})
+	b.SetPeers(map[uint64][]string{1: {urlA}})
+	awaitBoth(t, a, 2)
 	release := make(chan struct{})
 	defer close(release)
 	b.Handle(1, func(context.Context, uint64, []byte) ([]byte, error) {
