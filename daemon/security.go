@@ -15,6 +15,7 @@ import (
 	"github.com/conclave-kv/conclave/internal/conclavepb"
 	"github.com/conclave-kv/conclave/pki"
 	"github.com/conclave-kv/conclave/pki/ledger"
+	"github.com/conclave-kv/conclave/raftstore"
 )
 
 // security is how the two ports are protected. The zero value is plaintext on
@@ -190,8 +191,20 @@ func (s security) refusal() func(tls.ConnectionState) error {
 	if s.settings == nil {
 		return nil
 	}
-	return s.settings.Refusal
+	return func(cs tls.ConnectionState) error {
+		err := s.settings.Refusal(cs)
+		if errors.Is(err, pki.ErrNotMember) { // perhaps not yet
+			return notYet{err}
+		}
+		return err
+	}
 }
+
+// notYet is pki's refusal of who is not in the member table, in raftstore's
+// terms: the other side tries again soon.
+type notYet struct{ error }
+
+func (e notYet) Unwrap() []error { return []error{e.error, raftstore.ErrNotMember} }
 
 // clients are the settings of the client port; nil means plaintext.
 func (s security) clients() *tls.Config {

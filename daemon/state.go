@@ -54,6 +54,13 @@ func (d *Daemon) connect(context.Context) error {
 		}
 	}
 	d.mesh.SetPeers(peers)
+	d.work.Go(func() {
+		select {
+		case err := <-d.mesh.Duplicate():
+			d.fail(fmt.Errorf("--data-dir %q: %w", d.dir.path, err))
+		case <-d.ctx.Done():
+		}
+	})
 	return nil
 }
 
@@ -120,6 +127,7 @@ func (d *Daemon) openState(context.Context) error {
 		}
 	}
 	d.onClose(d.closing("state file", machine.Close))
+	d.mesh.KnowRemoved(func(id uint64) bool { return machine.View().Members.Removed(id) })
 	d.member = member.New(member.Config{
 		ID:              d.id.MemberID,
 		ClusterID:       d.id.ClusterID,

@@ -20,20 +20,11 @@ const (
 	byCross
 )
 
-// verifyAccepted judges the certificate of a member that dialled this one. An
-// admission certificate of a certified member passes the handshake so that
-// Refusal's text can reach it.
+// verifyAccepted judges the certificate of a member that dialled this one. What
+// is wrong with the member and not with the certificate is left to Refusal, whose
+// text can reach it.
 func (r *Renewer) verifyAccepted(cs tls.ConnectionState) error {
-	n, by, err := r.member(cs, x509.ExtKeyUsageClientAuth)
-	if err != nil {
-		return err
-	}
-	if !r.o.Known(n.Member) {
-		return r.stranger(n)
-	}
-	if by == byAdmission {
-		_, err = r.certified(n.Member)
-	}
+	_, _, err := r.member(cs, x509.ExtKeyUsageClientAuth)
 	return err
 }
 
@@ -58,12 +49,18 @@ func (r *Renewer) verifyDialled(cs tls.ConnectionState, want uint64) error {
 	return nil
 }
 
-// Refusal implements Settings: it refuses a member that shows an admission
-// certificate although it is certified, that is, one that lost its data.
+// Refusal implements Settings. A member with a certificate of the running CA was
+// admitted by the cluster, also where this member has not heard of it yet: it may
+// be the leader that has to tell it. Who was removed since is not pki's to know.
+// Any other has to be in the member table, and must not be certified: who comes
+// back without its certificate lost its data.
 func (r *Renewer) Refusal(cs tls.ConnectionState) error {
 	n, by, err := r.member(cs, x509.ExtKeyUsageClientAuth)
-	if err != nil {
+	if err != nil || by == byRunning {
 		return err
+	}
+	if !r.o.Known(n.Member) {
+		return r.stranger(n)
 	}
 	if by != byAdmission {
 		return nil

@@ -2,7 +2,9 @@ package raftstore
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -124,6 +126,35 @@ func TestMesh_unknownMemberIsHeard(t *testing.T) {
 	}
 	if err := call(t, a, 2, "good", time.Second); err != nil {
 		t.Error(err)
+	}
+}
+
+// Who is not in the member table yet, by what its certificate tells, is let in as
+// soon as it is.
+func TestMesh_notYetAMember(t *testing.T) {
+	ca := newTestCA(t)
+	var added atomic.Bool
+	_, url := tcpMesh(t, 2, func(c *MeshConfig) {
+		ca.secured(t, 2, time.Hour)(c)
+		c.Refusal = func(tls.ConnectionState) error {
+			if !added.Load() {
+				return fmt.Errorf("add it first: %w", ErrNotMember)
+			}
+			return nil
+		}
+	})
+	a, _ := tcpMesh(t, 1, ca.secured(t, 1, time.Hour))
+	a.SetPeers(map[uint64][]string{2: {https(url)}})
+	eventually(t, "refused", func() bool { return errors.Is(statusOf(a, 2).LastError, ErrNotMember) })
+	var refused *RefusedError
+	if errors.As(statusOf(a, 2).LastError, &refused); !refused.passing() {
+		t.Error("the refusal seems to be for ever")
+	}
+	added.Store(true)
+	start := time.Now()
+	eventually(t, "let in", func() bool { return statusOf(a, 2).Outbound })
+	if took := time.Since(start); took > 2*maxBackoff {
+		t.Errorf("let in after %v", took)
 	}
 }
 
