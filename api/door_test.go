@@ -67,7 +67,7 @@ func TestDoor_matrix(t *testing.T) {
 
 func (f *fixture) putAndGet(t *testing.T, u url.URL) {
 	c := f.etcd(t, u)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	_, err := c.Put(ctx, "k", u.Scheme)
 	must(t, err)
@@ -223,7 +223,7 @@ func TestDoor_identityReachesGRPC(t *testing.T) {
 			}
 			f.backend.onPut.Store(&hook)
 			cc := f.dialGRPC(t, wrap(f.pki.client.Clone()))
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			_, err := pb.NewKVClient(cc).Put(ctx, &pb.PutRequest{Key: []byte("k")})
 			must(t, err)
@@ -255,7 +255,7 @@ func TestDoor_garbageAndSilence(t *testing.T) {
 			defer func() { _ = c.Close() }()
 			_, err = io.WriteString(c, bytes)
 			must(t, err)
-			must(t, c.SetReadDeadline(time.Now().Add(10*time.Second)))
+			must(t, c.SetReadDeadline(time.Now().Add(time.Minute)))
 			if _, err := io.Copy(io.Discard, c); err != nil && strings.Contains(err.Error(), "timeout") {
 				t.Error("the server keeps the connection")
 			}
@@ -284,6 +284,7 @@ func TestDoor_slotsBoundTheUndecided(t *testing.T) {
 	for _, c := range silent {
 		_ = c.Close()
 	}
+	client.Timeout = time.Minute
 	waitFor(t, "the queue to move on", func() bool {
 		resp, err := client.Get("http://" + f.addr() + "/version")
 		if err == nil {
@@ -303,7 +304,7 @@ func TestDoor_silentOnesMakeRoom(t *testing.T) {
 		t.Cleanup(func() { _ = c.Close() })
 	}
 	waitFor(t, "the slots to be taken", func() bool { return len(f.doors[0].slots) == 2 })
-	client := http.Client{Timeout: 10 * time.Second}
+	client := http.Client{Timeout: 40 * time.Second}
 	resp, err := client.Get("http://" + f.addr() + "/version")
 	must(t, err)
 	_ = resp.Body.Close()
@@ -314,14 +315,18 @@ func TestDoor_connectionEndsWithItsCertificate(t *testing.T) {
 	f := start(t, "https", nil)
 	cfg := f.pki.client.Clone()
 	cfg.NextProtos, cfg.ServerName = []string{"h2"}, "localhost"
-	cfg.Certificates = []tls.Certificate{f.pki.issue(t, "short", time.Now().Add(3*time.Second))}
-	c, err := tls.Dial("tcp", f.addr(), cfg)
-	must(t, err)
+	var c *tls.Conn
+	waitFor(t, "a connection before the certificate ends", func() (ok bool) {
+		cfg.Certificates = []tls.Certificate{f.pki.issue(t, "short", time.Now().Add(3*time.Second))}
+		var err error
+		c, err = tls.Dial("tcp", f.addr(), cfg)
+		return err == nil
+	})
 	defer func() { _ = c.Close() }()
-	_, err = io.WriteString(c, preface+"\x00\x00\x00\x04\x00\x00\x00\x00\x00") // and empty SETTINGS
-	must(t, err)
-	must(t, c.SetReadDeadline(time.Now().Add(20*time.Second)))
-	_, err = io.Copy(io.Discard, c)
+	// And empty SETTINGS; too late if the connection has ended already.
+	_, _ = io.WriteString(c, preface+"\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+	must(t, c.SetReadDeadline(time.Now().Add(time.Minute)))
+	_, err := io.Copy(io.Discard, c)
 	if ne := net.Error(nil); errors.As(err, &ne) && ne.Timeout() {
 		t.Error("the connection outlived the certificate")
 	}
@@ -345,7 +350,7 @@ func TestDoor_grpcOnlyAndHTTPOnlySockets(t *testing.T) {
 	cc, err := grpc.NewClient("passthrough:///"+ls.HTTPURLs()[0].Host, grpc.WithTransportCredentials(newHandshaken()))
 	must(t, err)
 	defer func() { _ = cc.Close() }()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := pb.NewKVClient(cc).Put(ctx, &pb.PutRequest{Key: []byte("k")}); status.Code(err) != codes.Unavailable {
 		t.Errorf("gRPC on the HTTP socket: %v", err)

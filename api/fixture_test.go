@@ -175,7 +175,7 @@ func (f *fixture) etcd(t testing.TB, u url.URL) *clientv3.Client {
 // waitFor waits until cond holds, at most ten seconds.
 func waitFor(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !cond(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !cond(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("waited 10 s for %s", what)
 		}
@@ -184,7 +184,7 @@ func waitFor(t testing.TB, what string, cond func() bool) {
 
 func waitForGoroutines(t testing.TB, want int) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > want; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); runtime.NumGoroutine() > want; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			buf := make([]byte, 1<<20)
 			t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), want, buf[:runtime.Stack(buf, true)])

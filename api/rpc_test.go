@@ -36,7 +36,7 @@ func want(t *testing.T, what string, err error, code codes.Code, text string) {
 }
 
 func call(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -151,7 +151,7 @@ func startCluster(t *testing.T, n int) []*fixture {
 }
 
 func limited(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -159,15 +159,13 @@ func limited(t *testing.T) context.Context {
 // leaderAndOther returns the leader and a member that follows it.
 func leaderAndOther(t *testing.T, all []*fixture) (leader, other *fixture) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
 		id := all[0].Leader()
 		for i, f := range all {
 			if f.ID() == id && f.Leader() == id {
 				return f, all[(i+1)%len(all)]
 			}
 		}
-		_, changed := all[0].node.Leadership()
-		<-changed
 	}
 	t.Fatal("no leader")
 	return nil, nil

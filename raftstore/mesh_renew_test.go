@@ -13,8 +13,8 @@ import (
 )
 
 // traffic is calls in both directions, some answered late, that go on until
-// stop; each of them must be answered.
-func traffic(t *testing.T, a, b *Mesh) (stop func() int) {
+// stop; it returns what was not answered.
+func traffic(t *testing.T, a, b *Mesh) (stop func() (answered int, failures []error)) {
 	t.Helper()
 	for _, m := range []*Mesh{a, b} {
 		m.Handle(kindLate, func(ctx context.Context, _ uint64, payload []byte) ([]byte, error) {
@@ -24,7 +24,9 @@ func traffic(t *testing.T, a, b *Mesh) (stop func() int) {
 	}
 	done := make(chan struct{})
 	var calls sync.WaitGroup
-	var answered atomic.Int32
+	var mu sync.Mutex
+	var answered int
+	var failures []error
 	for worker := range 8 {
 		from, to := a, b.cfg.Self
 		if worker%2 == 1 {
@@ -39,21 +41,24 @@ func traffic(t *testing.T, a, b *Mesh) (stop func() int) {
 				}
 				payload := make([]byte, 1+(i%4)*20<<10)
 				payload[0] = byte(i % 60)
-				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+				ctx, cancel := context.WithTimeout(context.Background(), patience)
 				_, err := from.Call(ctx, to, kindLate, payload)
 				cancel()
+				mu.Lock()
 				if err != nil {
-					t.Errorf("worker %d, call %d: %v", worker, i, err)
+					failures = append(failures, fmt.Errorf("worker %d, call %d: %w", worker, i, err))
+					mu.Unlock()
 					return
 				}
-				answered.Add(1)
+				answered++
+				mu.Unlock()
 			}
 		})
 	}
-	return func() int {
+	return func() (int, []error) {
 		close(done)
 		calls.Wait()
-		return int(answered.Load())
+		return answered, failures
 	}
 }
 
@@ -94,6 +99,7 @@ func TestMesh_renewsBeforeCertificatesEnd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			still := watchStillness(t)
 			ca := newTestCA(t)
 			a, _ := tcpMesh(t, 1, ca.rotating(t, 1, lives[0]))
 			b, urlB := tcpMesh(t, 2, ca.rotating(t, 2, lives[1]))
@@ -101,23 +107,32 @@ func TestMesh_renewsBeforeCertificatesEnd(t *testing.T) {
 			eventually(t, "connected", func() bool { return statusOf(a, 2).Outbound && statusOf(b, 1).Inbound })
 			since := statusOf(a, 2).Since
 			stop := traffic(t, a, b)
-			first := outboundTo(a, 2)
+			before := outboundTo(a, 2)
+			var failures []error
 			for i := range 3 {
-				before := outboundTo(a, 2)
-				eventually(t, "the next connection", func() bool { return outboundTo(a, 2) != before })
+				eventually(t, "the next connection", func() bool {
+					now := outboundTo(a, 2)
+					return now != nil && now != before
+				})
 				eventually(t, "the former one was handed over", func() bool { return before.endCause() != nil })
 				if cause := before.endCause(); !errors.Is(cause, errRetired) {
-					t.Errorf("connection %d ended for %v", i, cause)
+					failures = append(failures, fmt.Errorf("connection %d ended: %w", i, cause))
 				}
+				eventually(t, "it is connected", func() bool {
+					before = outboundTo(a, 2)
+					return before != nil
+				})
 			}
-			if n := stop(); n < 100 {
-				t.Errorf("only %d calls", n)
+			n, unanswered := stop()
+			if n < 100 {
+				failures = append(failures, fmt.Errorf("only %d calls", n))
 			}
 			if p := statusOf(a, 2); !p.Since.Equal(since) {
-				t.Errorf("connected since %v, first %v", p.Since, since)
+				failures = append(failures, fmt.Errorf("connected since %v, first %v", p.Since, since))
 			}
-			if first == outboundTo(a, 2) {
-				t.Error("nothing was renewed")
+			if failures = append(failures, unanswered...); len(failures) > 0 {
+				still.excuses(t, 300*time.Millisecond)
+				t.Error(errors.Join(failures...))
 			}
 		})
 	}
@@ -256,8 +271,8 @@ func TestMesh_peersChange(t *testing.T) {
 	if cause := first.endCause(); !errors.Is(cause, errRetired) {
 		t.Errorf("it ended for %v", cause)
 	}
-	if n := stop(); n == 0 {
-		t.Error("no calls")
+	if n, failures := stop(); n == 0 || len(failures) > 0 {
+		t.Errorf("%d calls, %v", n, failures)
 	}
 	if p := statusOf(a, 2); p.LastError != nil {
 		t.Errorf("connected both ways, and %v", p.LastError)

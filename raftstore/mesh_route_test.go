@@ -144,7 +144,7 @@ func TestMesh_blackholedAddressCutsOff(t *testing.T) {
 	}
 	for _, m := range []*Mesh{a, b} {
 		peer := 3 - m.cfg.Self
-		if err := call(t, m, peer, "by the other connection", 5*time.Second); err != nil {
+		if err := call(t, m, peer, "by the other connection", patience); err != nil {
 			t.Errorf("%d asks %d with one connection left: %v", m.cfg.Self, peer, err)
 		}
 	}
@@ -309,6 +309,7 @@ func TestMesh_stuckPeerHoldsUpNobody(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	var stuck sync.WaitGroup
+	still := watchStillness(t)
 	start := time.Now()
 	for range 8 { // more than queue and socket buffers hold
 		stuck.Go(func() {
@@ -320,15 +321,17 @@ func TestMesh_stuckPeerHoldsUpNobody(t *testing.T) {
 	}
 	for range 50 {
 		before := time.Now()
-		if err := call(t, a, 2, "quick", 5*time.Second); err != nil {
+		if err := call(t, a, 2, "quick", patience); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(before); took > time.Second {
+			still.excuses(t, 200*time.Millisecond)
 			t.Fatalf("a call to another member took %v", took)
 		}
 	}
 	stuck.Wait()
 	if took := time.Since(start); took > 6*time.Second {
+		still.excuses(t, 200*time.Millisecond)
 		t.Errorf("the stuck member held its callers for %v", took)
 	}
 }
@@ -337,7 +340,7 @@ func TestMesh_newerConnectionReplaces(t *testing.T) {
 	a, urlA := tcpMesh(t, 1, nil)
 	first := stuckPeer(t, urlA, 3)
 	stuckPeer(t, urlA, 3)
-	first.SetReadDeadline(time.Now().Add(5 * time.Second))
+	first.SetReadDeadline(time.Now().Add(patience))
 	if _, err := io.Copy(io.Discard, first); err != nil {
 		t.Fatalf("the older connection was not closed: %v", err)
 	}

@@ -109,7 +109,7 @@ func TestMesh_overTLS(t *testing.T) {
 	awaitBoth(t, a, 2)
 	awaitBoth(t, b, 1)
 	for _, size := range []int{10, 5 << 20} {
-		if err := call(t, a, 2, strings.Repeat("s", size), 5*time.Second); err != nil {
+		if err := call(t, a, 2, strings.Repeat("s", size), patience); err != nil {
 			t.Fatal(err)
 		}
 	}

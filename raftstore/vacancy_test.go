@@ -77,10 +77,12 @@ func TestNode_vacancyIsFilledAtOnce(t *testing.T) {
 			rest = append(rest, n)
 		}
 	}
+	still := watchStillness(t)
 	before := time.Now()
 	old.cfg.Mesh.Close() // as the kernel would: connections and listener are gone
 	leaderAmong(t, rest, old.cfg.Self)
 	if took := time.Since(before); took >= election/2 {
+		still.excuses(t, 200*time.Millisecond)
 		t.Fatalf("the leader was replaced after %v, as late as by silence (%v)", took, election/2)
 	}
 }

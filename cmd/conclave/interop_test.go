@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/conclave-kv/conclave/internal/testcluster"
 )
 
 // realTool returns the path of a program built by test/interop/build.sh.
@@ -79,13 +80,7 @@ func awaitClusterVersion(t *testing.T, url string) {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
+	return testcluster.FreePorts(t, 1)[0]
 }
 
 // outcome is what a user sees of one call.

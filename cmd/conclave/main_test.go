@@ -2,13 +2,14 @@ package main
 
 import (
 	"errors"
-	"net"
 	"os/exec"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/conclave-kv/conclave/internal/testcluster"
 )
 
 // TestMain makes this test binary answer to the name conclave too, in scripts
@@ -40,13 +41,10 @@ func cmdFreePorts(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: freeports VAR...")
 	}
-	for _, name := range args {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		ts.Check(err)
-		defer l.Close() // after the last one is found, so that all differ
-		_, port, err := net.SplitHostPort(l.Addr().String())
-		ts.Check(err)
-		ts.Setenv(name, port)
+	ports, err := testcluster.FindPorts(len(args))
+	ts.Check(err)
+	for i, name := range args {
+		ts.Setenv(name, ports[i])
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,7 +16,7 @@ import (
 )
 
 // startTimeout bounds how long a member may take to serve.
-const startTimeout = 30 * time.Second
+const startTimeout = 2 * time.Minute
 
 // Options change how a cluster is made; the zero value is plaintext.
 type Options struct {
@@ -66,7 +65,7 @@ func New(t testing.TB, n int, opts Options) *Cluster {
 		opts.ElectionTimeout = 500 * time.Millisecond
 	}
 	c := &Cluster{opts: opts, t: t, links: newLinks()}
-	ports := freePorts(t, 2*n)
+	ports := FreePorts(t, 2*n)
 	dir := t.TempDir()
 	scheme := "http"
 	if opts.Secure {
@@ -217,22 +216,6 @@ func (m *Member) Stop() {
 		m.cluster.t.Errorf("member %s: %v", m.Name, err)
 	}
 	m.Daemon = nil
-}
-
-// freePorts asks the kernel for ports that nobody listens on.
-func freePorts(t testing.TB, n int) []string {
-	t.Helper()
-	var out []string
-	for range n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Close()
-		_, port, _ := net.SplitHostPort(ln.Addr().String())
-		out = append(out, port)
-	}
-	return out
 }
 
 // Leader is the index of the member that most members take for the leader, -1

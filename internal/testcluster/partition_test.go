@@ -235,9 +235,11 @@ func TestCluster_cutOffLeaderConfirmsNothing(t *testing.T) {
 	if _, err := clients[0].Put(within(t), "k", "old"); err != nil {
 		t.Fatal(err)
 	}
-	old := c.Leader()
-	if old < 0 {
-		t.Fatal("no leader")
+	var old int
+	for old = c.Leader(); old < 0; old = c.Leader() {
+		if within(t).Err() != nil {
+			t.Fatal("no leader")
+		}
 	}
 	c.Isolate(old)
 	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)

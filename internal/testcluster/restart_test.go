@@ -50,7 +50,7 @@ func TestCluster_writesSurviveLeaderStop(t *testing.T) {
 		mu.Lock()
 		want := written + more
 		mu.Unlock()
-		tooLate := time.After(15 * time.Second)
+		tooLate := time.After(time.Minute)
 		for {
 			mu.Lock()
 			enough := written >= want
