@@ -84,6 +84,7 @@ func newFixture(t *testing.T, id uint64, ln net.Listener, conf *conclavepb.Confi
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { machine.Close() })
+	f.peer.KnowRemoved(func(id uint64) bool { return machine.View().Members.Removed(id) })
 	f.Member = New(Config{
 		ID: id, ClusterID: 7, Name: fmt.Sprintf("m%d", id), RequestTimeout: 5 * time.Second,
 		MaxRequestBytes: 1 << 20, FirstBatch: id << 48,

@@ -121,11 +121,21 @@ func TestMembership_growAndShrink(t *testing.T) {
 	if now := other.node.Term(); now != term+1 {
 		t.Errorf("term %d became %d: leadership was not handed over", term, now)
 	}
+	awaitGone(t, leader)
 	if _, err := other.Put(limited(t), &pb.PutRequest{Key: []byte("after")}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := other.MemberRemove(limited(t), &pb.MemberRemoveRequest{ID: leader.ID()}); !errors.Is(err, ErrMemberNotFound) {
 		t.Errorf("removed twice: %v", err)
+	}
+}
+
+func awaitGone(t *testing.T, f *fixture) {
+	t.Helper()
+	select {
+	case <-f.node.Gone():
+	case <-limited(t).Done():
+		t.Errorf("member %x does not know that it was removed", f.ID())
 	}
 }
 
@@ -161,6 +171,7 @@ func TestMembership_leaderRemovesItself(t *testing.T) {
 	if err != nil || len(resp.Members) != 2 {
 		t.Fatalf("%v, %v", resp, err)
 	}
+	awaitGone(t, leader)
 	if _, err := other.Put(limited(t), &pb.PutRequest{Key: []byte("after")}); err != nil {
 		t.Fatal(err)
 	}

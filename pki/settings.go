@@ -13,8 +13,8 @@ import (
 type Settings interface {
 	// PeerServer is for the peer port; nil means plaintext.
 	PeerServer() *tls.Config
-	// PeerClient is for a dial to the member id; nil means plaintext. A dialer
-	// sets ServerName to the host it dials where it is empty.
+	// PeerClient is for a dial to the member id, 0 for whichever answers; nil
+	// means plaintext. A dialer sets ServerName to the host it dials where it is empty.
 	PeerClient(id uint64) *tls.Config
 	// ClientServer is for the client port; nil means plaintext.
 	ClientServer() *tls.Config

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"log"
 	"net"
 	"net/http"
@@ -76,7 +77,9 @@ func (w *webDoor) answer(rw http.ResponseWriter, req *http.Request) {
 	if state, _ := req.Context().Value(webStateKey{}).(*tls.ConnectionState); state != nil {
 		req.TLS = state
 		if w.mesh.cfg.Refusal != nil {
-			if err := w.mesh.cfg.Refusal(*state); err != nil {
+			// Whom the member table does not have yet may ask who does: that is
+			// how it joins.
+			if err := w.mesh.cfg.Refusal(*state); err != nil && !errors.Is(err, ErrNotMember) {
 				http.Error(rw, err.Error(), http.StatusForbidden)
 				return
 			}
