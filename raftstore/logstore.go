@@ -2,9 +2,11 @@ package raftstore
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -13,8 +15,21 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// logBackend is where a logStore keeps the log: raft-wal, or in tests a disk
-// that loses power.
+var (
+	errLogClosed = errors.New("raftstore: the log is closed")
+	errLogQuit   = errors.New("raftstore: raft is being stopped")
+	errLogGap    = errors.New("raftstore: entries are not consecutive")
+	errLogMiddle = errors.New("raftstore: only the head or the tail of the log can be removed")
+)
+
+// keyLogStart is where Reset marks, in the stable store, after which index the
+// log continues.
+var keyLogStart = []byte("LogStart")
+
+// logBackend keeps a log and raft's few settings on stable storage: raft-wal,
+// or a forgetful one in tests. Each change is durable when its call returns.
+// Entries are stored by one goroutine; the head may be removed, and a setting
+// set, meanwhile.
 type logBackend interface {
 	raft.LogStore
 	raft.StableStore
@@ -22,27 +37,67 @@ type logBackend interface {
 	Close() error
 }
 
-// logStore is raft's log and stable store: a write-ahead log on disk with its
-// newest entries in memory.
+// logStore is raft's log and stable store. Entries are in memory as soon as
+// they are stored; one goroutine writes all that are waiting as one group, with
+// one write and one sync.
+//
+// With async, StoreLogs returns before its entries are written, which raft's
+// user need not and must not see. Why that is safe, when nothing that leaves this
+// process (commit indexes, answers, applied commands) goes beyond Durable:
+//
+//   - A follower's answer to an append waits for Flush, so the leader counts it
+//     when its entries are durable, as ever.
+//   - A leader counts its own entry at once. It may so reach a commit index that
+//     a majority does not hold durably; but it tells nobody, records it nowhere
+//     and applies nothing before its own disk has the entry, and then a majority
+//     does. If its process ends before, the entry was never acknowledged.
+//   - If it does not end, it keeps what it holds in memory, whether it leads or
+//     not, and so refuses its vote to whoever lacks the entry, as if it were
+//     durable. What is lost is only ever lost with the process.
+//   - A vote and the term are in the stable store, which stays synchronous, so a
+//     member that lost entries neither votes twice nor leads again in the term in
+//     which it wrote them: (index, term) names one entry for ever.
+//   - A candidate counts what is in memory only for being elected; electing it
+//     promises nothing about its entries before they are committed as above.
+//   - Configuration entries take effect when stored, and are durable then.
 type logStore struct {
-	logBackend
-	cache   logCache
-	fsync   prometheus.Histogram
-	written prometheus.Counter
+	backend logBackend
+	log     zerolog.Logger
+	meters  logMeters
+	// async lets StoreLogs return before its entries are durable. It is set
+	// before use.
+	async bool
+	// fatal is told of the first failure, once; may be nil. It must not block.
+	fatal func(error)
 
-	// fatal is told of the first write that failed; may be nil.
-	fatal  func(error)
-	mu     sync.Mutex
+	// durable is the newest index on stable storage, and last the newest one
+	// (or, of an empty log, the one that it continues after): the entries
+	// between them are queued.
+	durable, last atomic.Uint64
+	watch         stuckWatch
+	stables       sync.Mutex // one change of the stable store at a time
+	changes       sync.Mutex // one removal at a time
+
+	mu     sync.RWMutex
+	first  uint64 // 0: the log is empty
+	start  uint64 // the mark of the last Reset
+	cache  logCache
+	spans  logSpans
+	queued int // bytes that are not durable
 	failed error
+	closed bool
+	// writing says that a group is being written, held that none may be begun.
+	writing, held bool
+	work          sync.Cond // of the writer: there may be something to write
+	idle          sync.Cond // of others: a group was written, or room was made
+	waits, spare  []*durableWait
+	ended         sync.WaitGroup // the writer
 }
 
 // openLogStore opens or creates the log in dir.
 func openLogStore(dir string, reg prometheus.Registerer, log zerolog.Logger) (*logStore, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create log directory: %w", err)
-	}
-	if err := finishRotation(dir); err != nil {
-		return nil, fmt.Errorf("open log in %s: %w", dir, err)
 	}
 	w, err := wal.Open(dir, wal.WithLogger(newRaftLogger(log, "wal")))
 	if err != nil {
@@ -51,79 +106,157 @@ func openLogStore(dir string, reg prometheus.Registerer, log zerolog.Logger) (*l
 	return newLogStore(w, reg, log)
 }
 
-// newLogStore keeps a log in any backend.
-func newLogStore(backend logBackend, reg prometheus.Registerer, _ zerolog.Logger) (*logStore, error) {
+// newLogStore opens the log that a backend holds, and owns the backend from
+// then on.
+func newLogStore(backend logBackend, reg prometheus.Registerer, log zerolog.Logger) (*logStore, error) {
 	s := &logStore{
-		logBackend: backend,
-		cache:      logCache{limit: cacheBytes},
-		fsync: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "etcd_disk_wal_fsync_duration_seconds",
-			Help:    "Seconds to write and sync a group of entries to the raft log.",
-			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
-		}),
-		written: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "etcd_disk_wal_write_bytes_total",
-			Help: "Bytes of entry data written to the raft log.",
-		}),
+		backend: backend,
+		log:     log,
+		meters:  newLogMeters(reg),
+		watch:   stuckWatch{base: time.Now()},
+		cache:   logCache{limit: cacheBytes},
 	}
-	reg.MustRegister(s.fsync, s.written)
+	s.work.L, s.idle.L = &s.mu, &s.mu
+	if err := s.load(); err != nil {
+		return nil, errors.Join(err, backend.Close())
+	}
+	s.ended.Go(s.write)
 	return s, nil
 }
 
-// GetLog reads one entry, from memory if it is among the newest.
-func (s *logStore) GetLog(index uint64, log *raft.Log) error {
-	if s.cache.get(index, log) {
+// load takes over what the backend holds, and ends a Reset that a crash
+// interrupted.
+func (s *logStore) load() error {
+	first, last, err := bounds(s.backend)
+	if err != nil {
+		return fmt.Errorf("read log: %w", err)
+	}
+	if s.start, err = s.backend.GetUint64(keyLogStart); err != nil {
+		return fmt.Errorf("read start of log: %w", err)
+	}
+	if first > 0 && first <= s.start {
+		if err := s.backend.DeleteRange(first, last); err != nil {
+			return fmt.Errorf("empty log: %w", err)
+		}
+		first, last = 0, 0
+	}
+	s.first = first
+	s.last.Store(max(last, s.start))
+	s.durable.Store(s.last.Load())
+	if first == 0 {
 		return nil
 	}
-	return s.logBackend.GetLog(index, log)
-}
-
-// StoreLog stores one entry; see StoreLogs.
-func (s *logStore) StoreLog(log *raft.Log) error {
-	return s.StoreLogs([]*raft.Log{log})
-}
-
-// StoreLogs returns when the entries are on stable storage (one write and one
-// fdatasync). After an error nobody knows what is there, and a later sync that
-// succeeds says nothing about it: every further write fails, and the process
-// must end.
-func (s *logStore) StoreLogs(logs []*raft.Log) error {
-	start := time.Now()
-	err := s.write(func() error { return s.logBackend.StoreLogs(logs) })
-	if err != nil {
-		return err
+	var entry raft.Log
+	for index := first; index <= last; index++ {
+		if err := s.backend.GetLog(index, &entry); err != nil {
+			return fmt.Errorf("read log entry %d: %w", index, err)
+		}
+		s.spans.add(index, loggedSize(&entry))
 	}
-	s.fsync.Observe(time.Since(start).Seconds())
-	bytes := 0
-	for _, l := range logs {
-		bytes += len(l.Data)
-	}
-	s.written.Add(float64(bytes))
-	s.cache.add(logs)
 	return nil
 }
 
-// DeleteRange removes entries from either end of the log.
-func (s *logStore) DeleteRange(lo, hi uint64) error {
-	s.cache.clear()
-	return s.write(func() error { return s.logBackend.DeleteRange(lo, hi) })
+// bounds are the first and last index of a log, 0 when it is empty.
+func bounds(logs raft.LogStore) (first, last uint64, err error) {
+	if first, err = logs.FirstIndex(); err != nil {
+		return 0, 0, err
+	}
+	last, err = logs.LastIndex()
+	return first, last, err
 }
 
-// write changes the log unless an earlier change failed.
-func (s *logStore) write(change func() error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.failed != nil {
-		return s.failed
-	}
-	if err := change(); err != nil {
-		s.failed = fmt.Errorf("write raft log: %w", err)
-		if s.fatal != nil {
-			s.fatal(s.failed)
-		}
-	}
-	return s.failed
+// FirstIndex is the index of the oldest entry, 0 when there is none.
+func (s *logStore) FirstIndex() (uint64, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.first, nil
 }
+
+// LastIndex is the index of the newest entry, durable or not; 0 when there is
+// none.
+func (s *logStore) LastIndex() (uint64, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.first == 0 {
+		return 0, nil
+	}
+	return s.last.Load(), nil
+}
+
+// Start is the index after which the last Reset had the log continue, 0 if there
+// was none. A state file that ends at or below it, or at or below the last
+// index, goes with this log.
+func (s *logStore) Start() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.start
+}
+
+// Span is what the log holds, 0 when it is empty. Bytes are those of the
+// entries, within 256 KiB.
+func (s *logStore) Span() (first, last uint64, bytes int64) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.first == 0 {
+		return 0, 0, 0
+	}
+	return s.first, s.last.Load(), s.spans.total()
+}
+
+// FirstWithin is the lowest index from which the log takes at most so many
+// bytes up to its end, within 256 KiB: it may be too high, but not above the last
+// entry. 0 when the log is empty.
+func (s *logStore) FirstWithin(bytes int64) uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.first == 0 {
+		return 0
+	}
+	return min(s.spans.within(bytes), s.last.Load())
+}
+
+// IsMonotonic tells raft whether the log takes consecutive indexes only.
+func (s *logStore) IsMonotonic() bool { return s.backend.IsMonotonic() }
+
+// GetLog reads one entry, from memory if it is among the newest. An entry that
+// cannot be read although the log holds it is fatal.
+func (s *logStore) GetLog(index uint64, log *raft.Log) error {
+	s.mu.RLock()
+	cached, held := s.cache.get(index), s.holds(index)
+	s.mu.RUnlock()
+	if cached != nil {
+		*log = *cached
+		return nil
+	}
+	if !held {
+		return raft.ErrLogNotFound
+	}
+	err := s.backend.GetLog(index, log)
+	if err == nil && log.Index == index {
+		return nil
+	}
+	s.mu.RLock()
+	held = s.holds(index) && !s.closed
+	s.mu.RUnlock()
+	if !held { // removed meanwhile
+		return raft.ErrLogNotFound
+	}
+	if err == nil {
+		err = fmt.Errorf("found entry %d there", log.Index)
+	}
+	return s.fail(fmt.Errorf("read entry %d of the log: %w", index, err))
+}
+
+// holds reports whether the log has an entry at index; s.mu is held.
+func (s *logStore) holds(index uint64) bool {
+	return s.first > 0 && index >= s.first && index <= s.last.Load()
+}
+
+// Get reads a setting.
+func (s *logStore) Get(key []byte) ([]byte, error) { return s.backend.Get(key) }
+
+// GetUint64 reads a number, 0 when it was never set.
+func (s *logStore) GetUint64(key []byte) (uint64, error) { return s.backend.GetUint64(key) }
 
 // recordCommit stores a commit index beside an entry's data, in the field that
 // raft leaves to its user and replicates with the entry.

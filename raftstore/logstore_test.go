@@ -3,41 +3,65 @@ package raftstore
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/raft"
-	wal "github.com/hashicorp/raft-wal"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 )
 
-// A log that could not be written once is not written again: what the failed
-// write left behind is unknown, and so is what a later sync means.
-func TestLogStore_failedWriteStays(t *testing.T) {
-	dir := t.TempDir()
-	s, err := openLogStore(dir, prometheus.NewRegistry(), zerolog.Nop())
+// openMemory opens a log store over a backend and closes it at the end.
+func openMemory(t *testing.T, b logBackend, async bool) *logStore {
+	t.Helper()
+	s, err := newLogStore(b, prometheus.NewRegistry(), zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.async = async
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// entries makes consecutive entries, first to last, of a term.
+func entries(first, last, term uint64) []*raft.Log {
+	var logs []*raft.Log
+	for i := first; i <= last; i++ {
+		logs = append(logs, &raft.Log{Index: i, Term: term, Data: fmt.Append(nil, "entry ", i)})
+	}
+	return logs
+}
+
+// A log that could not be written once is not written again: what the failed
+// write left behind is unknown, and so is what a later sync means.
+func TestLogStore_failedWriteStays(t *testing.T) {
+	b := newMemoryBackend()
+	s := openMemory(t, b, false)
 	fatal := 0
 	s.fatal = func(error) { fatal++ }
-	if err := s.StoreLog(&raft.Log{Index: 1, Term: 1}); err != nil {
+	if err := s.StoreLogs(entries(1, 1, 1)); err != nil {
 		t.Fatal(err)
 	}
-	s.logBackend.Close() // every write fails from here
-	if err := s.StoreLog(&raft.Log{Index: 2, Term: 1}); err == nil {
-		t.Fatal("written to a closed file")
+	b.hooks(nil, func(string) error { return syscall.ENOSPC })
+	err := s.StoreLogs(entries(2, 2, 1))
+	if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "disk is full") {
+		t.Fatalf("written to a full disk: %v", err)
 	}
-	if s.logBackend, err = wal.Open(dir); err != nil { // the disk is back
-		t.Fatal(err)
-	}
-	defer s.Close()
-	if err := s.StoreLog(&raft.Log{Index: 2, Term: 1}); err == nil {
+	b.hooks(nil, nil) // the disk is back
+	if err := s.StoreLogs(entries(3, 3, 1)); err == nil {
 		t.Error("written after a write that failed")
 	}
 	if err := s.DeleteRange(1, 1); err == nil {
 		t.Error("removed after a write that failed")
+	}
+	if err := s.AwaitDurable(2, nil); err == nil || s.Durable() != 1 {
+		t.Errorf("entry 2 counts as durable: %v, %d", err, s.Durable())
+	}
+	if err := s.Flush(nil); err == nil {
+		t.Error("flushed after a write that failed")
 	}
 	if fatal != 1 {
 		t.Errorf("the process was told to end %d times", fatal)
@@ -52,7 +76,7 @@ func TestNode_logWriteFails(t *testing.T) {
 	n.logs.mu.Lock()
 	n.logs.fatal = func(err error) { fatal <- err }
 	n.logs.mu.Unlock()
-	n.logs.logBackend.Close()
+	n.logs.backend.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := n.Propose(ctx, term, []byte("x")); err == nil {

@@ -2,7 +2,6 @@ package raftstore
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -307,36 +306,6 @@ func TestEncodeConfiguration_order(t *testing.T) {
 	}
 	if got := voters(x); len(got) != 1 || got[0] != 0xa {
 		t.Errorf("voters %x", got)
-	}
-}
-
-func TestLogCache_boundAndGaps(t *testing.T) {
-	c := logCache{limit: 100}
-	entry := func(index uint64, size int) *raft.Log {
-		data := make([]byte, size)
-		binary.BigEndian.PutUint64(data, index)
-		return &raft.Log{Index: index, Data: data}
-	}
-	for i := uint64(1); i <= 10; i++ {
-		c.add([]*raft.Log{entry(i, 30)})
-	}
-	var l raft.Log
-	if c.get(6, &l) {
-		t.Error("an entry beyond the bound is still there")
-	}
-	if !c.get(10, &l) || l.Index != 10 || !c.get(8, &l) || l.Index != 8 {
-		t.Error("the newest entries are not there")
-	}
-	c.add([]*raft.Log{entry(9, 30)}) // rewritten after a conflict
-	if c.get(10, &l) {
-		t.Error("an entry that was replaced is still there")
-	}
-	if !c.get(9, &l) {
-		t.Error("the rewritten entry is not there")
-	}
-	c.clear()
-	if c.get(9, &l) || c.bytes != 0 {
-		t.Error("cleared, and still there")
 	}
 }
 

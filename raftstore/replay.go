@@ -70,3 +70,11 @@ func highestCommit(logs raft.LogStore, first, last uint64) (uint64, error) {
 	}
 	return highest, nil
 }
+
+// startOf is where a log continues when it is empty: see logStore.Reset.
+func startOf(logs raft.LogStore) uint64 {
+	if s, ok := logs.(interface{ Start() uint64 }); ok {
+		return s.Start()
+	}
+	return 0
+}
