@@ -56,9 +56,13 @@ func (c *committer) run() {
 				break
 			}
 		}
+		start, queued := time.Now(), c.m.machine.Queued() > 0
 		if err := c.m.machine.Commit(); err != nil {
 			c.m.cfg.Fatal(err)
 			return
+		}
+		if queued {
+			c.m.metrics.commits.Observe(time.Since(start).Seconds())
 		}
 		c.announce()
 	}

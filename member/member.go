@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -61,9 +62,12 @@ type Member struct {
 	proposer  *proposer
 	forwarded forwarded
 	committer *committer
+	metrics   *memberMetrics
 	ctx       context.Context
 	cancel    context.CancelFunc
 	work      sync.WaitGroup
+
+	started atomic.Bool // node is there
 
 	mu        sync.Mutex
 	published *fsm.View     // the view changed was last closed for
@@ -85,7 +89,7 @@ func New(cfg Config, mesh *raftstore.Mesh, machine *fsm.Machine) *Member {
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.proposer = newProposer(m, cfg.FirstBatch)
 	m.committer = newCommitter(m)
-	registerMetrics(m)
+	m.metrics = newMemberMetrics(m)
 	machine.SetSink(sink{m})
 	return m
 }
@@ -93,6 +97,7 @@ func New(cfg Config, mesh *raftstore.Mesh, machine *fsm.Machine) *Member {
 // Start begins to take requests, on the node that feeds the member's Machine.
 func (m *Member) Start(node *raftstore.Node) {
 	m.node = node
+	m.started.Store(true)
 	m.mesh.Handle(raftstore.KindForward, m.answerForward) // needs the node
 	m.mesh.Handle(raftstore.KindChange, m.answerChange)
 	for _, run := range []func(){m.proposer.run, m.committer.run, m.introduce} {

@@ -124,13 +124,20 @@ func (m *Member) makeChange(ctx context.Context, prev uint64, c raftstore.Change
 		return 0, fmt.Errorf("%w: %w", raftstore.ErrNotLeader, err)
 	}
 	if err := m.valid(ctx, c, view.Members); err != nil {
-		return 0, m.refusal(ctx, prev, err)
+		err = m.refusal(ctx, prev, err)
+		if c.Op == raftstore.OpPromote && !isPassing(err) {
+			m.metrics.promotionsFailed.WithLabelValues(promotionReason(err)).Inc()
+		}
+		return 0, err
 	}
 	if c.Op == raftstore.OpRemove && c.ID == m.cfg.ID && m.handOver(ctx, view.Members) {
 		return 0, raftstore.ErrNotLeader // the next leader removes this one
 	}
 	index, err := m.node.Change(ctx, prev, c)
 	if err == nil {
+		if c.Op == raftstore.OpPromote {
+			m.metrics.promotions.Inc()
+		}
 		m.cfg.Log.Info().Stringer("change", conclavepb.MemberChange_Op(c.Op)).Str("changed-member-id", fmt.Sprintf("%x", c.ID)).
 			Strs("peer-urls", c.PeerURLs).Uint64("index", index).Msg("changed the membership")
 	}

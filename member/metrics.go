@@ -1,37 +1,145 @@
 package member
 
 import (
+	"errors"
 	"fmt"
+	"runtime"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/conclave-kv/conclave/internal/version"
 )
 
-// registerMetrics exposes the member's figures under etcd's names; they are
-// read when somebody asks and cost nothing otherwise.
-func registerMetrics(m *Member) {
-	m.cfg.Registry.MustRegister(
-		gauge("etcd_server_has_leader", "1 when this member knows a leader.", func() float64 { return truth(m.node != nil && m.Leader() != 0) }),
-		gauge("etcd_server_is_leader", "1 when this member leads.", func() float64 { return truth(m.node != nil && m.Leader() == m.cfg.ID) }),
-		counter("etcd_server_leader_changes_seen_total", "Leaders this member has seen.", func() float64 { return m.whenRunning(func() float64 { return float64(m.node.LeaderChanges()) }) }),
-		gauge("etcd_server_proposals_committed_total", "Highest index known to be agreed.", func() float64 { return m.whenRunning(func() float64 { return float64(m.node.CommitIndex()) }) }),
-		gauge("etcd_server_proposals_applied_total", "Index of the newest entry applied.", func() float64 { return float64(m.View().Applied) }),
-		gauge("etcd_debugging_mvcc_current_revision", "Current revision of the key-value store.", func() float64 { return float64(m.View().KV.Rev()) }),
-		gauge("etcd_debugging_mvcc_compact_revision", "Revision up to which history was forgotten.", func() float64 { return float64(m.View().KV.CompactRev()) }),
-		gauge("etcd_mvcc_db_total_size_in_bytes", "Size of the state file.", func() float64 { total, _, _ := m.machine.Size(); return float64(total) }),
-		gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes of the state file in use.", func() float64 { _, used, _ := m.machine.Size(); return float64(used) }),
-		constant("etcd_server_id", "This member's id.", "server_id", fmt.Sprintf("%x", m.cfg.ID)),
-		constant("etcd_server_version", "etcd version whose API is spoken.", "server_version", version.EtcdServer),
-	)
+// memberMetrics are the member's figures under etcd's names, and with etcd's
+// help. Those that count events are here; the others are read when somebody
+// asks and cost nothing otherwise.
+type memberMetrics struct {
+	promotions       prometheus.Counter
+	promotionsFailed *prometheus.CounterVec // by Reason, of which valid has few
+	commits          prometheus.Histogram
 }
 
-// whenRunning is 0 until the member was started.
-func (m *Member) whenRunning(f func() float64) float64 {
-	if m.node == nil {
-		return 0
+func newMemberMetrics(m *Member) *memberMetrics {
+	own := &memberMetrics{
+		promotions: prometheus.NewCounter(prometheus.CounterOpts{Name: "etcd_server_learner_promote_successes",
+			Help: "The total number of successful learner promotions while this member is leader."}),
+		promotionsFailed: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "etcd_server_learner_promote_failures",
+			Help: "The total number of failed learner promotions (likely learner not ready) while this member is leader."}, []string{"Reason"}),
+		commits: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "etcd_disk_backend_commit_duration_seconds",
+			Help:    "The latency distributions of commit called by backend.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)}), // 1 ms to 8 s
 	}
-	return f()
+	m.cfg.Registry.MustRegister(own.promotions, own.promotionsFailed, own.commits, clusterVersion{m},
+		constant("etcd_server_id", "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.", "server_id", fmt.Sprintf("%x", m.cfg.ID)),
+		constant("etcd_server_version", "Which version is running. 1 for 'server_version' label with current version.", "server_version", version.EtcdServer),
+		constant("etcd_server_go_version", "Which Go version server is running with. 1 for 'server_go_version' label with current version.", "server_go_version", runtime.Version()),
+	)
+	m.cfg.Registry.MustRegister(m.raftFigures()...)
+	m.cfg.Registry.MustRegister(m.stateFigures()...)
+	return own
+}
+
+// raftFigures are about agreeing.
+func (m *Member) raftFigures() []prometheus.Collector {
+	return []prometheus.Collector{
+		gauge("etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.",
+			m.running(func() float64 { return truth(m.Leader() != 0) })),
+		gauge("etcd_server_is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise.",
+			m.running(func() float64 { return truth(m.Leader() == m.cfg.ID) })),
+		gauge("etcd_server_is_learner", "Whether or not this member is a learner. 1 if is, 0 otherwise.", func() float64 {
+			self, _ := m.View().Members.Get(m.cfg.ID)
+			return truth(self.Learner)
+		}),
+		counter("etcd_server_leader_changes_seen_total", "The number of leader changes seen.",
+			m.running(func() float64 { return float64(m.node.LeaderChanges()) })),
+		gauge("etcd_server_proposals_committed_total", "The total number of consensus proposals committed.",
+			m.running(func() float64 { return float64(m.node.CommitIndex()) })),
+		gauge("etcd_server_proposals_applied_total", "The total number of consensus proposals applied.",
+			func() float64 { return float64(m.View().Applied) }),
+		gauge("etcd_server_proposals_pending", "The current number of pending proposals to commit.",
+			func() float64 { return float64(m.proposer.pending.Load()) }),
+		counter("etcd_server_proposals_failed_total", "The total number of failed proposals seen.",
+			func() float64 { return float64(m.proposer.failed.Load()) }),
+	}
+}
+
+// stateFigures are about what is stored.
+func (m *Member) stateFigures() []prometheus.Collector {
+	size := func(pick func(total, inUse int64) int64) func() float64 {
+		return func() float64 {
+			total, inUse, err := m.machine.Size()
+			if err != nil {
+				return 0
+			}
+			return float64(pick(total, inUse))
+		}
+	}
+	return []prometheus.Collector{
+		gauge("etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes.", func() float64 { return float64(m.quota()) }),
+		gauge("etcd_debugging_mvcc_current_revision", "The current revision of store.", func() float64 { return float64(m.View().KV.Rev()) }),
+		gauge("etcd_debugging_mvcc_compact_revision", "The revision of the last compaction in store.", func() float64 { return float64(m.View().KV.CompactRev()) }),
+		gauge("etcd_debugging_mvcc_keys_total", "Total number of keys.", func() float64 { return float64(m.View().KV.Len()) }),
+		gauge("etcd_mvcc_db_total_size_in_bytes", "Total size of the underlying database physically allocated in bytes.",
+			size(func(total, _ int64) int64 { return total })),
+		gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Total size of the underlying database logically in use in bytes.",
+			size(func(_, inUse int64) int64 { return inUse })),
+	}
+}
+
+// quota is the quota in bytes, negative where there is none.
+func (m *Member) quota() int64 {
+	if m.cfg.Quota == 0 {
+		return defaultQuota
+	}
+	return m.cfg.Quota
+}
+
+// running is 0 until the member was started.
+func (m *Member) running(f func() float64) func() float64 {
+	return func() float64 {
+		if !m.started.Load() {
+			return 0
+		}
+		return f()
+	}
+}
+
+// promotionReason is etcd's text for why a learner was not promoted.
+func promotionReason(err error) string {
+	switch {
+	case errors.Is(err, ErrMemberNotFound):
+		return "membership: ID not found"
+	case errors.Is(err, ErrNotLearner):
+		return "membership: can only promote a learner member"
+	default:
+		return "etcdserver: " + err.Error()
+	}
+}
+
+// clusterVersion is 1 for the cluster's version, once that is decided.
+type clusterVersion struct{ m *Member }
+
+var clusterVersionDesc = prometheus.NewDesc("etcd_cluster_version",
+	"Which version is running. 1 for 'cluster_version' label with current cluster version", []string{"cluster_version"}, nil)
+
+func (c clusterVersion) Describe(out chan<- *prometheus.Desc) { out <- clusterVersionDesc }
+
+func (c clusterVersion) Collect(out chan<- prometheus.Metric) {
+	if v := c.m.View().ClusterVersion; v != "" {
+		out <- prometheus.MustNewConstMetric(clusterVersionDesc, prometheus.GaugeValue, 1, minor(v))
+	}
+}
+
+// minor is the part of a version before its second dot.
+func minor(v string) string {
+	for i, dots := 0, 0; i < len(v); i++ {
+		if v[i] == '.' {
+			if dots++; dots == 2 {
+				return v[:i]
+			}
+		}
+	}
+	return v
 }
 
 func truth(b bool) float64 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -41,6 +42,9 @@ type proposer struct {
 	flying map[uint64]*batch // proposed by this member, not answered
 	opened uint64            // newest term known to have begun
 	ended  bool              // nothing leaves the queue any more
+
+	pending atomic.Int64  // requests that wait for their outcome
+	failed  atomic.Uint64 // requests that got none
 }
 
 func newProposer(m *Member, firstID uint64) *proposer {
@@ -76,13 +80,25 @@ func (p *proposer) await(ctx context.Context, encode func([]byte) ([]byte, error
 	if err := p.enqueue(encode, wait); err != nil {
 		return nil, err
 	}
+	p.pending.Add(1)
+	defer p.pending.Add(-1)
 	select {
 	case r := <-wait:
 		waiterPool.Put(wait)
+		if noOutcome(r.Err) {
+			p.failed.Add(1)
+		}
 		return r.Response, r.Err
 	case <-ctx.Done():
+		p.failed.Add(1)
 		return nil, contextError(ctx)
 	}
+}
+
+// noOutcome reports whether an error says that nobody knows what became of a
+// request, rather than what did.
+func noOutcome(err error) bool {
+	return errors.Is(err, ErrTimeout) || errors.Is(err, ErrTimeoutLeaderFail) || errors.Is(err, ErrStopped)
 }
 
 // enqueue adds a request to the open batch.

@@ -31,11 +31,8 @@ func (m *Member) Status(context.Context) (*pb.StatusResponse, error) {
 		RaftAppliedIndex: view.Applied,
 		IsLearner:        self.Learner,
 		StorageVersion:   version.Storage,
-		DbSizeQuota:      m.cfg.Quota,
+		DbSizeQuota:      m.quota(),
 		DowngradeInfo:    &pb.DowngradeInfo{},
-	}
-	if resp.DbSizeQuota == 0 {
-		resp.DbSizeQuota = defaultQuota
 	}
 	if lead.Leader == 0 {
 		resp.Errors = append(resp.Errors, "etcdserver: no leader")

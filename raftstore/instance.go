@@ -32,6 +32,7 @@ func (n *Node) start() error {
 		durable:   func(index uint64) error { return n.logs.AwaitDurable(index, in.quit) },
 		committed: n.onCommit,
 		changed:   n.onMembership,
+		metrics:   n.metrics,
 		log:       n.cfg.Log,
 	}
 	r, err := raft.NewRaft(n.raftConfig(), fsm, n.logs, n.logs, n.snapshotStore(in.quit), in.transport)

@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"io"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/rs/zerolog"
@@ -78,6 +79,7 @@ type applier struct {
 	durable   func(index uint64) error // returns when the log holds index on stable storage
 	committed func(index uint64)
 	changed   func(index uint64, conf *conclavepb.Configuration)
+	metrics   *nodeMetrics // nil while the log is replayed
 	log       zerolog.Logger
 }
 
@@ -94,10 +96,12 @@ func (a *applier) ApplyBatch(logs []*raft.Log) []any {
 	if err := a.durable(logs[len(logs)-1].Index); err != nil {
 		return make([]any, len(logs))
 	}
+	start := time.Now()
 	for _, l := range logs {
 		a.apply(l)
 	}
 	a.machine.Publish()
+	a.metrics.applied(start)
 	a.committed(logs[len(logs)-1].Index)
 	return make([]any, len(logs))
 }

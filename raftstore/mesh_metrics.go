@@ -15,6 +15,7 @@ type meshMetrics struct {
 	trips           *prometheus.HistogramVec
 	actives, knowns *prometheus.GaugeVec
 	disconnects     *prometheus.CounterVec
+	heldBack        prometheus.Counter // messages of a leader, by its watchdog
 }
 
 func newMeshMetrics(reg prometheus.Registerer, self uint64) *meshMetrics {
@@ -40,6 +41,10 @@ func newMeshMetrics(reg prometheus.Registerer, self uint64) *meshMetrics {
 			"The current number of known peers.")), []string{"Local", "Remote"})),
 		disconnects: registered(reg, prometheus.NewCounterVec(networkOpts("disconnected_peers_total",
 			"The total number of disconnected peers."), []string{"Local", "Remote"})),
+		heldBack: registered(reg, prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: "etcd", Subsystem: "server", Name: "heartbeat_send_failures_total",
+			Help: "The total number of leader heartbeat send failures (likely overloaded from slow disk).",
+		})),
 	}
 	m.knowns.WithLabelValues(m.self, m.self).Set(1)
 	return m

@@ -25,5 +25,8 @@ func (m *Mesh) maySend(kind Kind) error {
 	if alive == nil || kind == kindTimeoutNow || (*alive)() {
 		return nil
 	}
+	if kind == kindAppend {
+		m.metrics.heldBack.Inc()
+	}
 	return ErrHeldBack
 }

@@ -92,6 +92,7 @@ type Node struct {
 	leaders  *leadership
 	members  *membership
 	reads    *readRounds
+	metrics  *nodeMetrics
 	openTerm atomic.Uint64 // newest term whose opening command was applied here
 
 	// instances is full while one instance of raft gives way to the next.
@@ -135,6 +136,7 @@ func open(cfg Config, logs *logStore) (*Node, error) {
 	n := &Node{
 		cfg: cfg, logs: logs, members: newMembership(cfg.Self, cfg.Machine),
 		instances: make(chan struct{}, 1), sending: make(chan struct{}, 1), holds: newLogHolds(),
+		metrics: newNodeMetrics(cfg.Registry),
 	}
 	if err := replay(cfg.Machine, logs, n.members.agreed, cfg.Log); err != nil {
 		return nil, err
