@@ -99,6 +99,9 @@ func openLogStore(dir string, reg prometheus.Registerer, log zerolog.Logger) (*l
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create log directory: %w", err)
 	}
+	if err := finishRotation(dir); err != nil {
+		return nil, fmt.Errorf("open log in %s: %w", dir, err)
+	}
 	w, err := wal.Open(dir, wal.WithLogger(newRaftLogger(log, "wal")))
 	if err != nil {
 		return nil, fmt.Errorf("open log in %s: %w", dir, err)
