@@ -76,6 +76,9 @@ func (l *loader) load(keys *bbolt.Bucket) error {
 		if !rec.decode(v) {
 			return fmt.Errorf("%w: record %v in the key bucket cannot be decoded", ErrCorrupt, rev)
 		}
+		if rec.mod != rev.main && !rev.tomb && len(v) > 0 { // etcd's restore tool writes an empty one
+			return fmt.Errorf("%w: record %v in the key bucket says that it is of revision %d", ErrCorrupt, rev, rec.mod)
+		}
 		l.tree.upsert(rec.key, func(e *entry) *entry {
 			if e == nil {
 				return l.s.loadEntry(rev, &rec)

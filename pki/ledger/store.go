@@ -20,9 +20,21 @@ var (
 	bucketIssued      = []byte("conclave_pki_issued")      // serial: Issued
 )
 
+var buckets = [][]byte{bucketGenerations, bucketMembers, bucketIssued}
+
+// HasBuckets reports whether CreateBuckets would change nothing.
+func HasBuckets(tx *bbolt.Tx) bool {
+	for _, name := range buckets {
+		if tx.Bucket(name) == nil {
+			return false
+		}
+	}
+	return true
+}
+
 // CreateBuckets makes the ledger's buckets where they are missing.
 func CreateBuckets(tx *bbolt.Tx) error {
-	for _, name := range [][]byte{bucketGenerations, bucketMembers, bucketIssued} {
+	for _, name := range buckets {
 		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 			return fmt.Errorf("create bucket %s: %w", name, err)
 		}

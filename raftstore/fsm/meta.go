@@ -1,10 +1,12 @@
 package fsm
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 
 	"go.etcd.io/bbolt"
 	"google.golang.org/protobuf/proto"
@@ -36,6 +38,7 @@ var (
 	keyFormat          = []byte("format")
 	keyMembership      = []byte("membership")
 	keyMembershipIndex = []byte("membership_index")
+	keyPositionSum     = []byte("position_sum") // crc32c of index, term, membership index, membership
 )
 
 // stateFormat is the version of the state file's own part.
@@ -59,13 +62,28 @@ func (p position) Membership() (index uint64, conf *conclavepb.Configuration) {
 	return p.confIndex, p.conf
 }
 
-// createBuckets makes the fixed buckets of a new file.
-func createBuckets(tx *bbolt.Tx) error {
+// buckets lists the fixed buckets of a file.
+func buckets() [][]byte {
 	names := [][]byte{bucketMeta, bucketMembers, bucketMembersRemoved, bucketCluster, bucketOwn}
 	for _, name := range otherBuckets {
 		names = append(names, []byte(name))
 	}
-	for _, name := range names {
+	return names
+}
+
+// hasBuckets reports whether createBuckets would change nothing.
+func hasBuckets(tx *bbolt.Tx) bool {
+	for _, name := range buckets() {
+		if tx.Bucket(name) == nil {
+			return false
+		}
+	}
+	return tx.Bucket(bucketOwn).Get(keyFormat) != nil
+}
+
+// createBuckets makes the fixed buckets of a new file.
+func createBuckets(tx *bbolt.Tx) error {
+	for _, name := range buckets() {
 		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 			return fmt.Errorf("create bucket %s: %w", name, err)
 		}
@@ -95,9 +113,25 @@ func loadPosition(tx *bbolt.Tx) (position, error) {
 		}
 	}
 	if p.index > 0 && p.conf == nil {
-		return position{}, errors.New("fsm: state file has a log position and no membership")
+		return position{}, errors.New("it has a position in the log and no membership")
+	}
+	if raw := own.Get(keyPositionSum); raw != nil || p.index > 0 {
+		if sum := p.sum(own.Get(keyMembership)); !bytes.Equal(raw, sum) {
+			return position{}, fmt.Errorf("its position in the log, index %d of term %d, does not fit its checksum", p.index, p.term)
+		}
 	}
 	return p, nil
+}
+
+// sum is a checksum of the position. With a wrong one entries would be applied
+// twice, or never, and nobody would notice.
+func (p position) sum(membership []byte) []byte {
+	var head []byte
+	for _, n := range []uint64{p.index, p.term, p.confIndex} {
+		head = binary.BigEndian.AppendUint64(head, n)
+	}
+	table := crc32.MakeTable(crc32.Castagnoli)
+	return binary.BigEndian.AppendUint32(nil, crc32.Update(crc32.Checksum(head, table), table, membership))
 }
 
 // confState is the membership in the form of etcd's tools.
@@ -132,6 +166,7 @@ func (p position) write(tx *bbolt.Tx) error {
 		meta.Put(keyConfState, state),
 		meta.Put(keyStorageVersion, []byte(version.Storage)),
 		own.Put(keyMembership, membership),
+		own.Put(keyPositionSum, p.sum(membership)),
 		own.Put(keyMembershipIndex, binary.BigEndian.AppendUint64(nil, p.confIndex)),
 	)
 }

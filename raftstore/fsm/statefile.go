@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -37,36 +38,66 @@ type loaded struct {
 }
 
 // openFile opens and loads a state file. flag is os.O_CREATE to make a new one
-// where there is none.
-func openFile(path string, flag int, quota int64) (*stateFile, loaded, error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout:         1, // nanosecond: a file in use is an error, not a wait
-		NoFreelistSync:  true,
-		FreelistType:    bbolt.FreelistMapType,
-		InitialMmapSize: int(2 * quota),
-		OpenFile: func(path string, flags int, mode os.FileMode) (*os.File, error) {
-			return os.OpenFile(path, flags&^os.O_CREATE|flag, mode)
-		},
+// where there is none. Errors: ErrInUse, ErrCorrupt, ErrNewerFormat.
+func openFile(path string, flag int, quota int64) (f *stateFile, l loaded, err error) {
+	if err := checkFile(path); err != nil {
+		return nil, l, err
+	}
+	f = &stateFile{}
+	err = guarded(func() error {
+		f.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
+			Timeout:         1, // nanosecond: a file in use is an error, not a wait
+			NoFreelistSync:  true,
+			FreelistType:    bbolt.FreelistMapType,
+			InitialMmapSize: int(2 * quota),
+			OpenFile: func(path string, flags int, mode os.FileMode) (*os.File, error) {
+				return os.OpenFile(path, flags&^os.O_CREATE|flag, mode)
+			},
+		})
+		return err
 	})
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, loaded{}, fmt.Errorf("%w: %s", ErrInUse, path)
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return nil, l, fmt.Errorf("%w: %s", ErrInUse, path)
+	case errors.As(err, new(damage)):
+		return nil, l, corrupt(path, err)
+	case err != nil:
+		return nil, l, fmt.Errorf("open state file %s: %w", path, err)
 	}
+	err = guarded(func() error {
+		l, err = f.load()
+		return err
+	})
 	if err != nil {
-		return nil, loaded{}, fmt.Errorf("open state file %s: %w", path, err)
-	}
-	f := &stateFile{db: db}
-	l, err := f.load()
-	if err != nil {
-		return nil, loaded{}, errors.Join(fmt.Errorf("state file %s: %w", path, err), db.Close())
+		return nil, l, errors.Join(loadError(path, err), f.db.Close())
 	}
 	return f, l, nil
 }
 
-func (f *stateFile) load() (l loaded, err error) {
-	err = f.db.Update(func(tx *bbolt.Tx) error {
-		return errors.Join(createBuckets(tx), ledger.CreateBuckets(tx))
-	})
+// checkFile looks for damage that bbolt would not survive. A file that does not
+// exist, or is empty, has none.
+func checkFile(path string) error {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
+		return fmt.Errorf("open state file: %w", err)
+	}
+	defer f.Close()
+	// Who writes the file holds its lock. Closing the file gives this one back.
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrInUse, path, err)
+	}
+	err = guarded(func() error { return checkPages(f) })
+	if errors.As(err, new(damage)) {
+		return corrupt(path, err)
+	}
+	return err
+}
+
+func (f *stateFile) load() (l loaded, err error) {
+	if err := f.makeBuckets(); err != nil {
 		return l, err
 	}
 	return l, f.db.View(func(tx *bbolt.Tx) error {
@@ -86,6 +117,27 @@ func (f *stateFile) load() (l loaded, err error) {
 		at := l.at
 		f.synced.Store(&at)
 		return nil
+	})
+}
+
+// makeBuckets writes to a new file only. One that was begun has all buckets: a
+// missing one was lost, with what was in it.
+func (f *stateFile) makeBuckets() error {
+	complete, begun := false, false
+	err := f.db.View(func(tx *bbolt.Tx) error {
+		own := tx.Bucket(bucketOwn)
+		begun = own != nil && own.Get(keyFormat) != nil
+		complete = hasBuckets(tx) && ledger.HasBuckets(tx)
+		return nil
+	})
+	switch {
+	case err != nil || complete:
+		return err
+	case begun:
+		return damage{-1, "a bucket is missing"}
+	}
+	return f.db.Update(func(tx *bbolt.Tx) error {
+		return errors.Join(createBuckets(tx), ledger.CreateBuckets(tx))
 	})
 }
 
