@@ -121,7 +121,7 @@ func Open(cfg Config) (*Node, error) {
 			return nil, err
 		}
 	}
-	logs.fatal = cfg.Fatal
+	logs.fatal, logs.async = cfg.Fatal, true
 	n, err := open(cfg, logs)
 	if err != nil {
 		return nil, errors.Join(err, logs.Close())
