@@ -25,6 +25,9 @@ const (
 	endBytes     = 12 // install and checksum
 	// snapshotStall is how long either side waits for a sign of the other.
 	snapshotStall = 10 * time.Second
+	// answerAfter is how long the answer to an install may come after the refusal
+	// of a piece, which it overtook.
+	answerAfter = time.Second
 	// askAgain is how often a peer that loads a state is asked for a sign.
 	askAgain = 2 * time.Second
 	// snapshotFinish bounds all that the peer does after the last chunk. 8 GiB
@@ -168,10 +171,11 @@ func (s *outgoing) await(p *pendingCall) error {
 		if a.err == nil {
 			return nil
 		}
-		select { // the peer may have answered all of it first
+		stall.Reset(answerAfter)
+		select { // the peer may have answered all of it before
 		case all := <-s.answer.answer:
 			return s.answered(all)
-		default:
+		case <-stall.C:
 			return a.err
 		}
 	case a := <-s.answer.answer:
