@@ -39,6 +39,7 @@ type Options struct {
 	Token   string        // --initial-cluster-token
 	Timeout time.Duration // --discovery-timeout; 0 means DefaultTimeout
 	Backoff Backoff       // zero means DefaultBackoff
+	Joining bool          // the cluster runs already, and its own ids will count
 	Log     zerolog.Logger
 }
 
@@ -92,6 +93,10 @@ func finish(answer Answer, opts Options) (Plan, error) {
 	plan, err := newPlan(answer, opts.Token)
 	if err != nil {
 		return Plan{}, err
+	}
+	if opts.Joining {
+		opts.Log.Info().Str("name", plan.Name).Str("initial-cluster", plan.String()).Msg("found the peers of a running cluster")
+		return plan, nil
 	}
 	opts.Log.Info().Str("cluster-id", fmt.Sprintf("%x", plan.ClusterID)).Str("name", plan.Name).
 		Str("member-id", fmt.Sprintf("%x", plan.Self)).Str("initial-cluster", plan.String()).
