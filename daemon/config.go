@@ -47,6 +47,11 @@ type Config struct {
 	InitialClusterState string
 	InitialClusterToken string
 
+	// StrictReconfigCheck refuses changes of the membership that could cost the
+	// quorum; MaxLearners bounds the learners there may be.
+	StrictReconfigCheck bool
+	MaxLearners         int64
+
 	// DiscoverySRV is the domain whose SRV records list the peers;
 	// DiscoverySRVName is the optional suffix of the service name;
 	// DiscoverySRVServer is the host:port of the DNS server to ask instead of
@@ -107,6 +112,8 @@ func NewConfig() Config {
 	return Config{
 		InitialClusterState:  ClusterStateNew,
 		InitialClusterToken:  "etcd-cluster",
+		StrictReconfigCheck:  true,
+		MaxLearners:          1,
 		DiscoveryTimeout:     5 * time.Minute,
 		TLSMinVersion:        "TLS1.2",
 		HeartbeatInterval:    100 * time.Millisecond,

@@ -33,20 +33,26 @@ type Daemon struct {
 	// Built by Run, in this order.
 	dir       *dataDir
 	id        identity
-	fresh     bool // nothing of this member was on disk before
-	peers     []net.Listener
-	clients   *api.Listeners
-	security  security
-	claims    *raftstore.Claims
-	mesh      *raftstore.Mesh
-	machine   *fsm.Machine
-	member    *member.Member
-	running   atomic.Pointer[member.Member] // member once it was started
-	node      *raftstore.Node
-	server    *api.Server
-	closeLast []func() // run in reverse when Run returns
-	work      sync.WaitGroup
-	ctx       context.Context // of Run
+	fresh     bool     // nothing of this member was on disk before
+	witnesses []uint64 // who is asked to record a start that joins
+	recording sync.Mutex
+	recorded  identity // what the data directory says
+	// givenPeers are the URLs of --initial-cluster at a restart, by name.
+	givenPeers map[string][]string
+	peers      []net.Listener
+	clients    *api.Listeners
+	security   security
+	claims     *raftstore.Claims
+	mesh       *raftstore.Mesh
+	machine    *fsm.Machine
+	table      atomic.Pointer[fsm.Machine] // machine once it is open
+	member     *member.Member
+	running    atomic.Pointer[member.Member] // member once it was started
+	node       *raftstore.Node
+	server     *api.Server
+	closeLast  []func() // run in reverse when Run returns
+	work       sync.WaitGroup
+	ctx        context.Context // of Run
 }
 
 // New checks a Config and makes a Daemon of it. Nothing is opened yet.
@@ -103,6 +109,9 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		d.log.Info().Msg("stopping")
 		return nil
 	case err := <-d.fatal:
+		if errors.Is(err, errRemoved) {
+			return nil // an orderly end, and the last one
+		}
 		return err
 	}
 }

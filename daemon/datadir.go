@@ -19,8 +19,8 @@ import (
 const directoryFormat = 1
 
 // identity is who a data directory belongs to, kept in member/identity.json. It
-// is written once, when a majority has agreed to the plan, and with it the
-// directory counts as a member's.
+// is written when a majority has agreed to the plan, and with it the directory
+// counts as a member's.
 type identity struct {
 	Format     int                `json:"format"`
 	Instance   string             `json:"instance"` // random id of this directory
@@ -33,6 +33,11 @@ type identity struct {
 	Members    []bootstrap.Member `json:"first_members"`
 	// Started: the state file was made, and so this member may have voted.
 	Started bool `json:"started"`
+	// Joining: the member was added to a running cluster. Its log begins with
+	// what the leader sends; no first entry is ever written.
+	Joining bool `json:"joining,omitempty"`
+	// Removed is when this member learned that it was removed, empty before.
+	Removed string `json:"removed,omitempty"`
 }
 
 // planText is what a member of another cluster is shown.

@@ -22,7 +22,10 @@ func (d *Daemon) openDirectory(context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.id, d.fresh = id, !found
+	if found && id.Removed != "" {
+		return fmt.Errorf("%w (noted %s)", d.removed(id), id.Removed)
+	}
+	d.id, d.recorded, d.fresh = id, id, !found
 	return nil
 }
 
@@ -30,19 +33,16 @@ func (d *Daemon) openDirectory(context.Context) error {
 // keeps its id and only may be told other URLs or another name, or for a first
 // start from the peer source.
 func (d *Daemon) findPeers(ctx context.Context) error {
-	if !d.fresh {
-		d.resume()
+	if !d.fresh && (d.id.Started || !d.id.Joining) {
 		d.log.Info().Str("data-dir", d.dir.path).Str("member-id", hex(d.id.MemberID)).
 			Msg("continuing from the data directory; discovery is skipped")
-		return d.fillURLs()
-	}
-	if d.cfg.InitialClusterState == ClusterStateExisting {
-		return fmt.Errorf("--initial-cluster-state %q: this version cannot add a member to a running cluster; start all first members with --initial-cluster-state %q", ClusterStateExisting, ClusterStateNew)
+		return d.resume()
 	}
 	source, err := d.source()
 	if err != nil {
 		return err
 	}
+	joining := d.cfg.InitialClusterState == ClusterStateExisting || d.id.Joining
 	plan, err := bootstrap.Resolve(ctx, source, bootstrap.Self{
 		Name:       d.cfg.Name,
 		PeerURLs:   d.cfg.AdvertisePeerURLs.Strings(),
@@ -50,14 +50,39 @@ func (d *Daemon) findPeers(ctx context.Context) error {
 	}, bootstrap.Options{
 		Token:   d.cfg.InitialClusterToken,
 		Timeout: d.cfg.DiscoveryTimeout,
+		Joining: joining,
 		Log:     d.log,
 	})
 	if err != nil {
 		return err
 	}
+	if err := d.checkSchemes(plan); err != nil {
+		return err
+	}
+	if joining {
+		if plan, d.witnesses, err = d.join(ctx, plan); err != nil {
+			return err
+		}
+		d.log.Info().Str("cluster-id", hex(plan.ClusterID)).Str("member-id", hex(plan.Self)).Str("members", plan.Canonical()).
+			Msg("joining a running cluster")
+	}
+	return d.identify(plan, joining)
+}
+
+// identify makes the identity of a first start. A start that joins and was
+// interrupted keeps the name of its directory, which others may have recorded.
+func (d *Daemon) identify(plan bootstrap.Plan, joining bool) error {
+	instance := newInstance()
+	if !d.fresh {
+		if d.id.MemberID != plan.Self || d.id.ClusterID != plan.ClusterID {
+			return fmt.Errorf("--data-dir %q was to become member %s of cluster %s, and the cluster now has this host as member %s of %s: start with an empty data directory",
+				d.dir.path, hex(d.id.MemberID), hex(d.id.ClusterID), hex(plan.Self), hex(plan.ClusterID))
+		}
+		instance = d.id.Instance
+	}
 	d.id = identity{
 		Format:     directoryFormat,
-		Instance:   newInstance(),
+		Instance:   instance,
 		ClusterID:  plan.ClusterID,
 		MemberID:   plan.Self,
 		Name:       plan.Name,
@@ -65,22 +90,31 @@ func (d *Daemon) findPeers(ctx context.Context) error {
 		ClientURLs: plan.ClientURLs,
 		Token:      plan.Token,
 		Members:    plan.Members,
+		Joining:    joining,
 	}
-	if err := d.checkSchemes(plan); err != nil {
-		return err
-	}
+	d.recorded = d.id
 	return d.fillURLs()
 }
 
 // resume has an existing member keep its name and its URLs unless others are
 // given. The defaults of a first start are not among them: they would have a
 // member with certificates serve clients in plain text.
-func (d *Daemon) resume() {
+func (d *Daemon) resume() error {
 	d.id.Name = orDefault(d.given.Name, d.id.Name)
 	if urls := d.given.AdvertiseClientURLs; len(urls) > 0 {
 		d.id.ClientURLs = urls.Strings()
 	}
+	if urls := d.given.AdvertisePeerURLs; len(urls) > 0 {
+		_, plain := urls.withScheme("http")
+		if was := d.id.PeerURLs; len(was) > 0 && plain == strings.HasPrefix(was[0], "https://") {
+			return fmt.Errorf("--initial-advertise-peer-urls %s: the members speak %s to each other, and this one advertised %s until now; keep the scheme",
+				urls, strings.SplitN(was[0], ":", 2)[0], strings.Join(was, ","))
+		}
+		d.id.PeerURLs = urls.Strings()
+	}
 	d.cfg.ListenPeerURLs, d.cfg.ListenClientURLs = d.given.ListenPeerURLs, d.given.ListenClientURLs
+	d.readGivenPeers()
+	return d.fillURLs()
 }
 
 // checkSchemes refuses a plan whose members would not all speak TLS to each

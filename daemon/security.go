@@ -38,13 +38,23 @@ func (d *Daemon) secure(context.Context) error {
 	if own {
 		return d.secureByCA()
 	}
+	files, err := d.fileTLS()
+	if files != nil {
+		d.security.settings = files
+	}
+	return err
+}
+
+// fileTLS is the protection by certificates of one's own, nil where there are
+// none.
+func (d *Daemon) fileTLS() (*pki.FileTLS, error) {
 	if !d.cfg.PeerTLS.Given() && !d.cfg.ClientTLS.Given() {
-		return nil
+		return nil, nil
 	}
 	lowest, highest := d.cfg.TLSVersions()
 	suites, err := d.cfg.CipherSuiteIDs()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	options := pki.FileOptions{
 		Peer:             d.cfg.PeerTLS.side(),
@@ -59,12 +69,7 @@ func (d *Daemon) secure(context.Context) error {
 	if d.cfg.DiscoverySRV != "" && d.cfg.PeerTLS.TrustedCAFile == "" {
 		options.PeerServerName = d.cfg.DiscoverySRV
 	}
-	files, err := pki.NewFileTLS(options)
-	if err != nil {
-		return err
-	}
-	d.security.settings = files
-	return nil
+	return pki.NewFileTLS(options)
 }
 
 func (t TLSFiles) side() pki.FileSide {
@@ -88,13 +93,18 @@ func (d *Daemon) ownCA() (bool, error) {
 	return err == nil, err
 }
 
+// secret is the cluster secret, nil where no file is given.
+func (d *Daemon) secret() (*pki.Secret, error) {
+	if d.cfg.ClusterSecretFile == "" {
+		return nil, nil
+	}
+	return pki.LoadSecret(d.cfg.ClusterSecretFile)
+}
+
 func (d *Daemon) secureByCA() error {
-	var secret *pki.Secret
-	if d.cfg.ClusterSecretFile != "" {
-		var err error
-		if secret, err = pki.LoadSecret(d.cfg.ClusterSecretFile); err != nil {
-			return err
-		}
+	secret, err := d.secret()
+	if err != nil {
+		return err
 	}
 	serverHosts := pki.HostsOf(slices.Concat(d.id.ClientURLs, d.id.PeerURLs, d.cfg.ListenClientURLs.Strings())...)
 	if d.cfg.DiscoverySRV != "" {
@@ -118,14 +128,29 @@ func (d *Daemon) secureByCA() error {
 	return nil
 }
 
-// knownMember reports whether an id is in the member table, or among the first
-// members while there is none.
+// knownMember reports whether an id is in the member table or, while this member
+// is starting, among those it found: its own table may be one of an earlier time,
+// and one that joins comes through all that ever were.
 func (d *Daemon) knownMember(id uint64) bool {
 	if m := d.running.Load(); m != nil && m.View().Applied > 0 {
-		_, ok := m.View().Members.Get(id)
-		return ok
+		members := m.View().Members
+		if _, ok := members.Get(id); ok {
+			return true
+		}
+		if d.isReady() || members.Removed(id) {
+			return false
+		}
 	}
 	return slices.ContainsFunc(d.id.Members, func(m bootstrap.Member) bool { return m.ID == id })
+}
+
+func (d *Daemon) isReady() bool {
+	select {
+	case <-d.ready:
+		return true
+	default:
+		return false
+	}
 }
 
 // settleCertificates keeps this member's certificates up to date, and returns

@@ -2,15 +2,12 @@ package daemon
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"time"
 
 	"github.com/conclave-kv/conclave/api"
-	"github.com/conclave-kv/conclave/internal/version"
 	"github.com/conclave-kv/conclave/pki"
 	"github.com/conclave-kv/conclave/raftstore"
 )
@@ -124,24 +121,4 @@ func (d *Daemon) strangers() error {
 		return nil
 	}
 	return fmt.Errorf("--data-dir %q belongs to cluster %s, but its peers are of another one (%s); give this member's own directory, or an empty one", d.dir.path, hex(d.id.ClusterID), strings.Join(texts, "; "))
-}
-
-// peerHTTP answers HTTP on the peer port: the version, as etcd's peers do.
-func (d *Daemon) peerHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != "/version" {
-		http.NotFound(w, r)
-		return
-	}
-	if r.Method != http.MethodGet {
-		w.Header().Set("Allow", http.MethodGet)
-		http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(struct {
-		Server   string `json:"etcdserver"`
-		Cluster  string `json:"etcdcluster"`
-		Storage  string `json:"storage"`
-		Conclave string `json:"conclave"`
-	}{version.EtcdServer, version.Cluster, version.Storage, version.Conclave})
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 
 	"github.com/conclave-kv/conclave/bootstrap"
 	"github.com/conclave-kv/conclave/internal/conclavepb"
@@ -37,6 +38,7 @@ func (d *Daemon) connect(context.Context) error {
 		PeerID:          d.security.peerID(),
 		Refusal:         d.security.refusal(),
 		Admit:           claims.Admit,
+		Addresses:       d.moreAddresses,
 		Dial:            d.dial(),
 		HTTP:            http.HandlerFunc(d.peerHTTP),
 		ElectionTimeout: d.cfg.ElectionTimeout,
@@ -88,25 +90,31 @@ func (d *Daemon) agree(ctx context.Context) error {
 		Claims:     d.claims,
 		Self:       d.id.MemberID,
 		Instance:   d.id.Instance,
+		Joining:    d.id.Joining,
 		Prepare:    func() error { return d.dir.save(d.id) },
 		Undo:       d.dir.discard,
 		ClaimsPath: d.dir.claimsPath(),
 		Hopeless:   func(err error) bool { return errors.Is(err, pki.ErrForeign) },
 		Log:        d.log,
 	}
+	everybody := agreement
 	for _, m := range d.id.Members {
-		agreement.Members = append(agreement.Members, m.ID)
+		everybody.Members = append(everybody.Members, m.ID)
+	}
+	agreement.Members = everybody.Members
+	if d.id.Joining {
+		agreement.Members = append(slices.Clone(d.witnesses), d.id.MemberID)
 	}
 	_, err := os.Stat(d.dir.statePath())
 	if d.id.Started && err != nil && !d.dir.hasLog() { // with the log, the state is made again from it
-		return fmt.Errorf("--data-dir %q has lost the state of member %s (%s): %w; restore the directory, or remove the member from the cluster and add it again under a new id", d.dir.path, d.id.Name, hex(d.id.MemberID), err)
+		return fmt.Errorf("--data-dir %q has lost the state of member %s (%s): %w; restore the directory, or remove the member from the cluster (conclave member remove %[3]s), add it again (conclave member add) and start with an empty directory and --initial-cluster-state existing", d.dir.path, d.id.Name, hex(d.id.MemberID), err)
 	}
 	if !d.fresh && err == nil {
 		d.claims.Serve(d.mesh)
 	} else if err := agreement.Agree(ctx); err != nil {
 		return fmt.Errorf("start of member %s (%s): %w", d.id.Name, hex(d.id.MemberID), err)
 	}
-	d.work.Go(func() { agreement.TellAll(d.ctx) })
+	d.work.Go(func() { everybody.TellAll(d.ctx) })
 	return nil
 }
 
@@ -120,9 +128,10 @@ func (d *Daemon) openState(context.Context) error {
 		return fmt.Errorf("--data-dir %q: %w", d.dir.path, err)
 	}
 	d.machine = machine
+	d.table.Store(machine)
 	if !d.id.Started { // from here on it may vote
 		d.id.Started = true
-		if err := d.dir.save(d.id); err != nil {
+		if err := d.record(func(id *identity) { id.Started = true }); err != nil {
 			return errors.Join(err, machine.Close())
 		}
 	}
@@ -136,8 +145,8 @@ func (d *Daemon) openState(context.Context) error {
 		RequestTimeout:  d.cfg.RequestTimeout(),
 		MaxRequestBytes: int(d.cfg.MaxRequestBytes),
 		Quota:           d.cfg.QuotaBackendBytes,
-		StrictReconfig:  true,
-		MaxLearners:     1,
+		StrictReconfig:  d.cfg.StrictReconfigCheck,
+		MaxLearners:     int(d.cfg.MaxLearners),
 		MemberID:        bootstrap.MemberID,
 		FirstBatch:      firstBatch(),
 		Fatal:           d.fail,
@@ -151,6 +160,7 @@ func (d *Daemon) openState(context.Context) error {
 		Mesh:            d.mesh,
 		Machine:         machine,
 		Bootstrap:       d.firstMembership(),
+		Join:            d.id.Joining,
 		OpenTerm:        func(term uint64) []byte { return member.OpenTerm(d.id.MemberID, term) },
 		ElectionTimeout: d.cfg.ElectionTimeout,
 		RequestTimeout:  d.cfg.RequestTimeout(),
@@ -166,6 +176,8 @@ func (d *Daemon) openState(context.Context) error {
 	d.onClose(d.closing("raft", d.node.Close))
 	d.member.Start(d.node)
 	d.running.Store(d.member)
+	d.work.Go(d.followRemoval)
+	d.work.Go(d.announceMove)
 	d.claims.KnowStarted(func(id uint64) bool {
 		m, ok := d.member.View().Members.Get(id)
 		return ok && m.Name != ""

@@ -90,7 +90,7 @@ func (r *Renewer) PeerID(cs tls.ConnectionState) (uint64, error) {
 var errNoneShown = refuse(ErrNoCertificate, "the other side showed no certificate: conclave's peer port is for members of the cluster only")
 
 func alreadyCertified(id uint64) error {
-	return refuse(ErrCertified, "member %x is already certified and comes back without its certificate, so its data was lost: remove it and add it again (member remove %x, then member add)", id, id)
+	return refuse(ErrCertified, "member %x is already certified and comes back without its certificate, so its data was lost: remove it and add it again (conclave member remove %x, then conclave member add), and start it with --initial-cluster-state existing", id, id)
 }
 
 func (r *Renewer) stranger(n Name) error {

@@ -32,11 +32,15 @@ const (
 
 // Agreement is what a first start needs before anything may be voted on.
 type Agreement struct {
-	Mesh     *Mesh
-	Claims   *Claims
-	Self     uint64
-	Members  []uint64 // the planned members, self among them
-	Instance string   // of the data directory this member starts with
+	Mesh    *Mesh
+	Claims  *Claims
+	Self    uint64
+	Members []uint64 // the planned members, self among them
+	// Joining says that this member was added to a running cluster. A majority
+	// of the others has to record its start then, which a running cluster always
+	// has: no two data directories can both get one.
+	Joining  bool
+	Instance string // of the data directory this member starts with
 	// Prepare makes the data directory. It is called once, when a majority
 	// has the same plan and no reached peer objects: a start that fails
 	// before leaves nothing on disk.
@@ -86,7 +90,12 @@ func (a Agreement) TellAll(ctx context.Context) {
 	}
 }
 
-func (a Agreement) quorum() int { return len(a.Members)/2 + 1 }
+func (a Agreement) quorum() int {
+	if a.Joining {
+		return 1 + (len(a.Members)-1)/2 + 1
+	}
+	return len(a.Members)/2 + 1
+}
 
 // sessions waits for a majority to be reachable.
 func (a Agreement) sessions(ctx context.Context) error {

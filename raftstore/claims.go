@@ -80,7 +80,9 @@ func (c *Claims) check(id uint64, instance string) error {
 }
 
 func claimed(id uint64) error {
-	return fmt.Errorf("member %x: %w; start it with that directory, or remove it from the cluster and add it again under a new id", id, ErrClaimed)
+	return fmt.Errorf("member %x: %w; start it with that directory, or remove it from the cluster and add it again under a new id: "+
+		"conclave member remove %x, conclave member add NAME --peer-urls=URL, then start it with an empty directory and --initial-cluster-state existing",
+		id, ErrClaimed, id)
 }
 
 // Claim records that id starts with a data directory; it is durable on return.

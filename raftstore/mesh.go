@@ -64,6 +64,9 @@ type MeshConfig struct {
 	// asked for both directions, and the text of an error is sent to the
 	// dialling side. Nil admits all.
 	Admit func(Hello) error
+	// Addresses may add URLs to those that SetPeers names for a peer; nil adds
+	// none. It must not block.
+	Addresses func(id uint64, urls []string) []string
 	// Dial connects to a peer; nil means net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// HTTP answers what speaks HTTP/1 on the peer port instead; may be nil.
@@ -233,6 +236,9 @@ func (m *Mesh) SetPeers(peers map[uint64][]string) {
 	for id, urls := range peers {
 		if id != m.cfg.Self {
 			delete(m.left, id)
+			if m.cfg.Addresses != nil {
+				urls = m.cfg.Addresses(id, urls)
+			}
 			m.remoteLocked(id).redial(urls)
 		}
 	}

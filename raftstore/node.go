@@ -144,12 +144,12 @@ func open(cfg Config, logs *logStore) (*Node, error) {
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.reads = newReadRounds(n)
 	n.leaders = newLeadership(n)
-	n.handleCalls()
 	cfg.Mesh.Watch(n.leads)
 	if err := n.start(); err != nil {
 		n.cancel()
 		return nil, err
 	}
+	n.handleCalls() // peers are connected already, and ask at once
 	n.namePeers(n.configuration())
 	n.installs = newInstaller(n)
 	for _, run := range []func(){

@@ -53,8 +53,10 @@ func clusteringFlags() []serverFlag {
 		textFlag("discovery-srv-server", "host:port of the DNS server to ask (default: the system's)", func(c *daemon.Config) *string { return &c.DiscoverySRVServer }),
 		durationFlag("discovery-timeout", "how long to look for peers (default: 5m)", func(c *daemon.Config) *time.Duration { return &c.DiscoveryTimeout }),
 		textFlag("initial-cluster", "peers as NAME=URL,... (default: this member alone)", func(c *daemon.Config) *string { return &c.InitialCluster }),
-		textFlag("initial-cluster-state", "new or existing (default: new)", func(c *daemon.Config) *string { return &c.InitialClusterState }),
+		textFlag("initial-cluster-state", "new, or existing to join a running cluster after member add (default: new)", func(c *daemon.Config) *string { return &c.InitialClusterState }),
 		textFlag("initial-cluster-token", "tells clusters apart (default: etcd-cluster)", func(c *daemon.Config) *string { return &c.InitialClusterToken }),
+		boolFlag("strict-reconfig-check", "refuse membership changes that could cost the quorum (default: true)", func(c *daemon.Config) *bool { return &c.StrictReconfigCheck }),
+		numberFlag("max-learners", "how many learners there may be (default: 1)", func(c *daemon.Config) *int64 { return &c.MaxLearners }),
 		urlsFlag("initial-advertise-peer-urls", "URLs other members reach this one by", func(c *daemon.Config) *daemon.URLs { return &c.AdvertisePeerURLs }),
 		urlsFlag("advertise-client-urls", "URLs clients reach this member by", func(c *daemon.Config) *daemon.URLs { return &c.AdvertiseClientURLs }),
 	}

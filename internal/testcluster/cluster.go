@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -39,9 +40,12 @@ type Cluster struct {
 	// SecretFile is the members' --cluster-secret-file, "" without Secure.
 	SecretFile string
 
-	opts  Options
-	t     testing.TB
-	links *links
+	opts    Options
+	t       testing.TB
+	links   *links
+	dir     string
+	scheme  string
+	laidOut int // members so far, those dropped included
 }
 
 // Member is one member, running or not.
@@ -51,6 +55,9 @@ type Member struct {
 	Dir       string // its data directory
 	PeerURL   string
 	ClientURL string
+	// Joins: it was laid out by Extend, and starts with the cluster state
+	// "existing".
+	Joins bool
 
 	cluster *Cluster
 	Daemon  *daemon.Daemon // nil while stopped
@@ -72,18 +79,52 @@ func New(t testing.TB, n int, opts Options) *Cluster {
 		scheme = "https"
 		c.SecretFile = newSecretFile(t, filepath.Join(dir, "cluster.secret"))
 	}
+	c.dir, c.scheme = dir, scheme
 	for i := range n {
-		name := fmt.Sprintf("m%d", i+1)
-		c.Members = append(c.Members, &Member{
-			Index: i, Name: name, Dir: filepath.Join(dir, name),
-			PeerURL:   scheme + "://127.0.0.1:" + ports[2*i],
-			ClientURL: scheme + "://127.0.0.1:" + ports[2*i+1],
-			cluster:   c,
-		})
-		c.links.name(i, "127.0.0.1:"+ports[2*i])
+		c.layOut(ports[2*i], ports[2*i+1])
 	}
 	t.Cleanup(c.Stop)
 	return c
+}
+
+func (c *Cluster) layOut(peer, client string) *Member {
+	i := c.laidOut
+	c.laidOut++
+	name := fmt.Sprintf("m%d", i+1)
+	m := &Member{
+		Index: i, Name: name, Dir: filepath.Join(c.dir, name),
+		PeerURL: c.scheme + "://127.0.0.1:" + peer, ClientURL: c.scheme + "://127.0.0.1:" + client,
+		cluster: c,
+	}
+	c.Members = append(c.Members, m)
+	c.links.name(i, "127.0.0.1:"+peer)
+	return m
+}
+
+// Extend lays out one more member, which can be launched after it was added to
+// the running cluster.
+func (c *Cluster) Extend() *Member {
+	c.t.Helper()
+	ports := FreePorts(c.t, 2)
+	m := c.layOut(ports[0], ports[1])
+	m.Joins = true
+	return m
+}
+
+// Relocate gives a stopped member another peer URL, for its next start.
+func (m *Member) Relocate() {
+	m.cluster.t.Helper()
+	addr := "127.0.0.1:" + FreePorts(m.cluster.t, 1)[0]
+	m.PeerURL = m.cluster.scheme + "://" + addr
+	m.cluster.links.name(m.Index, addr)
+}
+
+// Drop forgets a member that was removed from the cluster, and stops it if it
+// still runs.
+func (c *Cluster) Drop(m *Member) {
+	c.t.Helper()
+	c.Members = slices.DeleteFunc(c.Members, func(e *Member) bool { return e == m })
+	m.Stop()
 }
 
 // Start makes a cluster of n members and waits until all of them serve.
@@ -148,6 +189,9 @@ func (m *Member) Config() daemon.Config {
 	cfg.ListenClientURLs = daemon.MustParseURLs(m.ClientURL)
 	cfg.AdvertiseClientURLs = cfg.ListenClientURLs
 	cfg.InitialCluster = m.cluster.initialCluster()
+	if m.Joins {
+		cfg.InitialClusterState = daemon.ClusterStateExisting
+	}
 	cfg.ClusterSecretFile = m.cluster.SecretFile
 	cfg.ElectionTimeout = m.cluster.opts.ElectionTimeout
 	cfg.HeartbeatInterval = cfg.ElectionTimeout / 10

@@ -28,7 +28,11 @@ func newLinks() *links {
 	return &links{owner: map[string]int{}, down: map[[2]int]bool{}, conns: map[*link]bool{}}
 }
 
-func (l *links) name(index int, addr string) { l.owner[addr] = index }
+func (l *links) name(index int, addr string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.owner[addr] = index
+}
 
 // dialer is how member from reaches the others.
 func (l *links) dialer(from int) func(context.Context, string, string) (net.Conn, error) {

@@ -223,7 +223,7 @@ func (s *solo) badWords() []badInput {
 		{"initial-cluster", "one=https://" + s.other.addr + ":" + s.other.peer, s.other.addr},
 		{"initial-cluster", "one=" + peer + ",two=" + peer, "duplicate url " + peer + " among the first peers (of \"one\" and \"two\"); list it once"},
 		{"initial-cluster-state", "old", `use "new"`},
-		{"initial-cluster-state", "existing", "cannot add a member"},
+		{"initial-cluster-state", "existing", "list the members of the cluster too"},
 		{"election-timeout", "200", "--heartbeat-interval"},
 		{"data-dir", s.g.secret, "is not a directory"},
 	} {
