@@ -19,6 +19,13 @@ import (
 // state the path of the state file. It may be interrupted itself, and called
 // again.
 func Recover(dir, state string, log zerolog.Logger) error {
+	return recoverInstall(state, func() (*logStore, error) {
+		return openLogStore(dir, prometheus.NewRegistry(), log)
+	}, log)
+}
+
+// recoverInstall is Recover for a log that open opens.
+func recoverInstall(state string, open func() (*logStore, error), log zerolog.Logger) error {
 	raw, err := os.ReadFile(state + intentSuffix)
 	if errors.Is(err, fs.ErrNotExist) {
 		return discardStaged(state, log)
@@ -30,7 +37,7 @@ func Recover(dir, state string, log zerolog.Logger) error {
 	if err := json.Unmarshal(raw, &meant); err != nil || meant.Index == 0 {
 		return fmt.Errorf("%s is damaged (%w); remove the member from the cluster and add it again under a new id", state+intentSuffix, err)
 	}
-	return finishInstall(dir, state, meant, log)
+	return finishInstall(state, open, meant, log)
 }
 
 // discardStaged removes what was received of a state that nobody meant to use
@@ -53,7 +60,7 @@ func discardStaged(state string, log zerolog.Logger) error {
 
 // finishInstall does the steps that are left. Once the staged file has become
 // the state there is nothing to check: it was checked before the intent.
-func finishInstall(dir, state string, meant intent, log zerolog.Logger) error {
+func finishInstall(state string, open func() (*logStore, error), meant intent, log zerolog.Logger) error {
 	s := &swap{state: state, intent: meant}
 	steps := s.steps()
 	switch err := meant.matches(state + stagedSuffix); {
@@ -67,7 +74,7 @@ func finishInstall(dir, state string, meant intent, log zerolog.Logger) error {
 	case err != nil:
 		return fmt.Errorf("check the received state: %w", err)
 	}
-	logs, err := openLogStore(dir, prometheus.NewRegistry(), log)
+	logs, err := open()
 	if err != nil {
 		return err
 	}

@@ -75,8 +75,8 @@ type logStore struct {
 	// between them are queued.
 	durable, last atomic.Uint64
 	watch         stuckWatch
-	stables       sync.Mutex // one change of the stable store at a time
-	changes       sync.Mutex // one removal at a time
+	stables       slowLock // one change of the stable store at a time
+	changes       slowLock // one removal at a time
 
 	mu     sync.RWMutex
 	first  uint64 // 0: the log is empty

@@ -70,10 +70,15 @@ func (s *simulation) check() {
 	s.checkLeaders()
 	disks := s.disks()
 	for i, d := range disks {
+		if d.files.installing() {
+			continue // Recover would do the rest
+		}
 		d.mu.Lock()
-		_, last := d.span()
-		if at := d.state.position.index; at > last {
+		if at, last := d.state.position.index, d.end(); at > last {
 			s.history.fail("member %d: the state file is at %d and the log ends at %d", i+1, at, last)
+		}
+		if first, _ := d.span(); first > d.state.position.index+1 {
+			s.history.fail("member %d: the state file is at %d and the log begins at %d", i+1, d.state.position.index, first)
 		}
 		d.mu.Unlock()
 		for j := range i {

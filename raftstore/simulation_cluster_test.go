@@ -33,6 +33,7 @@ type simulation struct {
 	ghosts   sync.WaitGroup // processes that ended
 	fatal    chan *simRun   // processes that have to end
 	rafts    map[*raft.Raft]bool
+	states   *simStates // nil: the log is kept whole, and nothing installed
 }
 
 // simMember is an id with a disk, and the process that runs, if any.
@@ -58,6 +59,8 @@ type simRun struct {
 	gone    atomic.Bool // it crashed: nothing that it says or does counts
 	leaves  atomic.Bool // somebody ends its goroutines already
 	serial  int
+	// trapInstall is how many steps of an install may end until power fails.
+	trapInstall atomic.Int64
 
 	quit    context.CancelFunc
 	clients sync.WaitGroup
@@ -70,6 +73,12 @@ func newSimulation(sch schedule, log zerolog.Logger) *simulation {
 		s.members = append(s.members, &simMember{
 			id: id + 1, disk: newSimDisk(sch.seed<<8 + id), spare: id >= uint64(sch.members),
 		})
+	}
+	if sch.installs {
+		s.states = newSimStates()
+		for _, m := range s.members {
+			m.disk.files = s.states.directory()
+		}
 	}
 	return s
 }
@@ -114,8 +123,12 @@ func (s *simulation) start(id uint64) {
 		return
 	}
 	run := &simRun{sim: s, id: id, disk: m.disk, serial: int(simSerial.Add(1))}
-	run.machine = newSimMachine(run, m.disk.state)
 	log := s.log.With().Uint64("member", id).Logger()
+	if err := s.recoverInstall(m.disk, log); err != nil {
+		s.history.fail("member %d does not recover: %v", id, err)
+		return
+	}
+	run.machine = newSimMachine(run, m.disk.state)
 	run.mesh, run.down = s.net.process(id, log, run.hook(s.net.hook(id)))
 	m.disk.mu.Lock()
 	m.disk.onTrap = func() { s.crash(run, true) }
@@ -144,6 +157,9 @@ func (s *simulation) start(id uint64) {
 	if s.quiet {
 		return
 	}
+	if s.states != nil {
+		run.clients.Go(func() { run.commit(ctx) })
+	}
 	run.clients.Go(func() { run.write(ctx) })
 	run.clients.Go(func() { run.read(ctx) })
 }
@@ -156,7 +172,7 @@ func (s *simulation) open(run *simRun, log zerolog.Logger) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Open(Config{
+	cfg := Config{
 		Self: run.id, Mesh: run.mesh, Machine: run.machine,
 		Bootstrap: s.firstMembership(), Join: run.id > uint64(s.schedule.members),
 		OpenTerm:        func(term uint64) []byte { return fmt.Appendf(nil, "open %d by %d", term, run.id) },
@@ -168,7 +184,13 @@ func (s *simulation) open(run *simRun, log zerolog.Logger) (*Node, error) {
 			default:
 			}
 		},
-	})
+	}
+	if s.states != nil {
+		cfg.State = run.disk.files.path()
+		cfg.SnapshotCount, cfg.SnapshotCatchUpEntries = simTruncate, simCatchUp
+		cfg.afterStep = run.afterStep
+	}
+	return Open(cfg)
 }
 
 // crash ends a process without its doing anything more: what it wrote and did

@@ -25,6 +25,7 @@ type simDisk struct {
 	logs    []*raft.Log // consecutive
 	stable  map[string][]byte
 	state   *simState
+	files   *simFiles     // of the state file and of installs; nil: there are none
 	writing []*raft.Log   // what a crash may tear
 	delay   time.Duration // the longest that a write takes
 	hung    chan struct{} // closed when writes go on; nil: not hung
@@ -58,7 +59,19 @@ func (d *simDisk) crash() *simDisk {
 	}
 	next.stable = maps.Clone(d.stable)
 	next.state = d.state
+	if d.files != nil {
+		next.files = d.files.crash()
+		next.state = next.files.read()
+	}
 	return next
+}
+
+// end is the last index that the state file may be at.
+func (d *simDisk) end() uint64 {
+	_, last := d.span()
+	var start uint64
+	fmt.Sscan(string(d.stable[string(keyLogStart)]), &start)
+	return max(last, start)
 }
 
 // span is the first and last index on the disk, 0 for none.

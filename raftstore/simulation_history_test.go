@@ -15,19 +15,20 @@ import (
 type history struct {
 	sim *simulation
 
-	mu      sync.Mutex
-	agreed  map[uint64]simEntry // by index
-	after   map[uint64]uint64   // what a machine sees after an index
-	where   map[string]uint64   // the index of a value
-	newest  uint64
-	refused map[string]uint64 // proposals that are not made, by the member that said so
-	acked   map[string]uint64 // proposals that are agreed, with their index
-	openers map[uint64]string // the opening command of each term
-	floor   uint64            // a read that begins now sees at least this index
-	reads   int
-	changes int // of the membership, acknowledged
-	failed  error
-	failing chan struct{} // closed when failed is set
+	mu       sync.Mutex
+	agreed   map[uint64]simEntry // by index
+	after    map[uint64]uint64   // what a machine sees after an index
+	where    map[string]uint64   // the index of a value
+	newest   uint64
+	refused  map[string]uint64 // proposals that are not made, by the member that said so
+	acked    map[string]uint64 // proposals that are agreed, with their index
+	openers  map[uint64]string // the opening command of each term
+	floor    uint64            // a read that begins now sees at least this index
+	reads    int
+	changes  int // of the membership, acknowledged
+	installs int
+	failed   error
+	failing  chan struct{} // closed when failed is set
 }
 
 func newHistory(s *simulation) *history {
@@ -155,6 +156,19 @@ func votes(conf *conclavepb.Configuration, id uint64) bool {
 	return false
 }
 
+// installed is told of each state that replaces another.
+func (h *history) installed(run *simRun, was, now uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if run.gone.Load() {
+		return
+	}
+	h.installs++
+	if now < was {
+		h.failLocked("member %d installed a state at %d over one at %d", run.id, now, was)
+	}
+}
+
 // proposed notes the answer to a proposal.
 func (h *history) proposed(run *simRun, value string, definite bool, err error) {
 	h.mu.Lock()
@@ -209,8 +223,7 @@ func (h *history) told(run *simRun, m *raft.AppendEntriesRequest) {
 	commit := m.LeaderCommitIndex
 	d := run.disk
 	d.mu.Lock()
-	_, last := d.span()
-	last = max(last, d.state.position.index)
+	last := d.end()
 	d.mu.Unlock()
 	if commit > last && !run.gone.Load() {
 		h.fail("member %d told of commit index %d, and its disk ends at %d", run.id, commit, last)

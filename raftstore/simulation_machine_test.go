@@ -77,20 +77,24 @@ func (m *simMachine) Synced() Synced {
 	return m.state.position
 }
 
-// Snapshot and Prepare are never asked for: the log of a simulation is kept
-// whole.
-func (m *simMachine) Snapshot() (Snapshot, error)      { return nil, errNoRestore }
-func (m *simMachine) Prepare(string) (Prepared, error) { return nil, errNoRestore }
-
 // commit writes the state file, up to some entry that was published.
 func (m *simMachine) commit() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.state = &simState{position: m.published, entries: m.entries[:m.shown:m.shown]}
+	if m.published.index == m.state.position.index {
+		return
+	}
 	d := m.run.disk
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.files != nil && d.files.read().position.index != m.state.position.index {
+		return // it is being replaced: this would go to the old file
+	}
+	m.state = &simState{position: m.published, entries: m.entries[:m.shown:m.shown]}
 	d.state = m.state
+	if d.files != nil {
+		d.files.write(m.state)
+	}
 }
 
 // has reports whether a value is published.

@@ -164,6 +164,8 @@ func (s *simulation) doMember(step simStep, run *simRun, a uint64) {
 		run.disk.hang()
 	case stepFault:
 		run.disk.failNext()
+	case stepTrapInstall:
+		run.trapInstall.Store(int64(step.b))
 	case stepCommit:
 		run.machine.commit()
 	}
@@ -277,4 +279,5 @@ func (s *simulation) endAll() {
 	for r := range s.rafts {
 		answerForgotten(r)
 	}
+	s.states.remove()
 }

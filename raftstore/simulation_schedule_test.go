@@ -16,6 +16,8 @@ type schedule struct {
 	spares  int // may be added
 	steps   []simStep
 	length  time.Duration
+	// installs: the log is truncated soon, and members far behind are sent the state.
+	installs bool
 }
 
 // simStep is one thing that happens; the meaning of its numbers is its kind's.
@@ -29,31 +31,32 @@ type simStep struct {
 type simKind string
 
 const (
-	stepCut      simKind = "cut"      // both directions between a and b
-	stepCutWay   simKind = "cut-way"  // from a to b
-	stepIsolate  simKind = "isolate"  // a from everybody
-	stepLossy    simKind = "lossy"    // all links lose a share x, delay and repeat
-	stepSlowNet  simKind = "slow-net" // all links delay
-	stepHeal     simKind = "heal"     // all links
-	stepReset    simKind = "reset"    // connections of a
-	stepRepeat   simKind = "repeat"   // old frames from a to b
-	stepKill     simKind = "kill"     // process a
-	stepPower    simKind = "power"    // host a
-	stepKillAll  simKind = "kill-all"
-	stepTrap     simKind = "trap" // power of a, in the middle of its b-th write from now
-	stepStart    simKind = "start"
-	stepStop     simKind = "stop"      // a, in good order
-	stepSlowDisk simKind = "slow-disk" // of a
-	stepHang     simKind = "hang"      // the disk of a
-	stepRelease  simKind = "release"   // the disk of a
-	stepFault    simKind = "fault"     // the next write to the log of a fails
-	stepCommit   simKind = "commit"    // the state file of a
-	stepMove     simKind = "move"      // leadership to a
-	stepAdd      simKind = "add"       // the spare member a, as a voter
-	stepLearn    simKind = "learn"     // the spare member a, as a learner
-	stepPromote  simKind = "promote"   // a
-	stepUpdate   simKind = "update"    // the URLs of a
-	stepRemove   simKind = "remove"    // a
+	stepCut         simKind = "cut"      // both directions between a and b
+	stepCutWay      simKind = "cut-way"  // from a to b
+	stepIsolate     simKind = "isolate"  // a from everybody
+	stepLossy       simKind = "lossy"    // all links lose a share x, delay and repeat
+	stepSlowNet     simKind = "slow-net" // all links delay
+	stepHeal        simKind = "heal"     // all links
+	stepReset       simKind = "reset"    // connections of a
+	stepRepeat      simKind = "repeat"   // old frames from a to b
+	stepKill        simKind = "kill"     // process a
+	stepPower       simKind = "power"    // host a
+	stepKillAll     simKind = "kill-all"
+	stepTrap        simKind = "trap" // power of a, in the middle of its b-th write from now
+	stepStart       simKind = "start"
+	stepStop        simKind = "stop"         // a, in good order
+	stepSlowDisk    simKind = "slow-disk"    // of a
+	stepHang        simKind = "hang"         // the disk of a
+	stepRelease     simKind = "release"      // the disk of a
+	stepFault       simKind = "fault"        // the next write to the log of a fails
+	stepCommit      simKind = "commit"       // the state file of a
+	stepTrapInstall simKind = "trap-install" // power of a, after b more steps of an install
+	stepMove        simKind = "move"         // leadership to a
+	stepAdd         simKind = "add"          // the spare member a, as a voter
+	stepLearn       simKind = "learn"        // the spare member a, as a learner
+	stepPromote     simKind = "promote"      // a
+	stepUpdate      simKind = "update"       // the URLs of a
+	stepRemove      simKind = "remove"       // a
 )
 
 // leading in the place of a member means whoever leads then.
@@ -65,7 +68,7 @@ func (s simStep) String() string {
 
 func (s schedule) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d, %d members and %d spares, %v\n", s.seed, s.members, s.spares, s.length.Round(time.Millisecond))
+	fmt.Fprintf(&b, "seed %d, %d members and %d spares, installs %v, %v\n", s.seed, s.members, s.spares, s.installs, s.length.Round(time.Millisecond))
 	for _, step := range s.steps {
 		fmt.Fprintln(&b, step)
 	}
@@ -80,6 +83,7 @@ func newSchedule(seed uint64) schedule {
 		s.members = 5
 	}
 	s.length = 2*time.Second + time.Duration(rng.Int64N(int64(5*time.Second)))
+	s.installs = rng.IntN(4) == 0
 	d := drawing{schedule: &s, rng: rng}
 	for range 3 + rng.IntN(6) {
 		d.fault()
@@ -89,6 +93,9 @@ func newSchedule(seed uint64) schedule {
 	}
 	if rng.IntN(3) == 0 {
 		d.membership()
+	}
+	if s.installs {
+		d.lagging()
 	}
 	slices.SortStableFunc(s.steps, func(x, y simStep) int { return cmp.Compare(x.at, y.at) })
 	return s
@@ -165,5 +172,24 @@ func (d *drawing) membership() {
 	for range d.rng.IntN(3) {
 		d.add(d.time(), simStep{kind: stepPromote, a: changed()})
 		d.add(d.time(), simStep{kind: stepUpdate, a: changed(), b: d.rng.Uint64N(2)})
+	}
+}
+
+// lagging keeps a member away until the log is truncated beyond what it has, and
+// perhaps ends it while it is sent the state.
+func (d *drawing) lagging() {
+	d.length += 3 * time.Second
+	id, at := d.member(), d.time()/2
+	back := at + 2500*time.Millisecond + d.lasting()
+	if d.rng.IntN(2) == 0 {
+		d.add(at, simStep{kind: stepPower, a: id})
+		d.add(back, simStep{kind: stepStart})
+	} else {
+		d.add(at, simStep{kind: stepIsolate, a: id, x: d.rng.Float64()})
+		d.add(back, simStep{kind: stepHeal})
+	}
+	if d.rng.IntN(2) == 0 {
+		d.add(back, simStep{kind: stepTrapInstall, a: id, b: 1 + d.rng.Uint64N(5)})
+		d.add(back+2*d.lasting(), simStep{kind: stepStart})
 	}
 }

@@ -83,6 +83,8 @@ func (t *truncation) step() error {
 	n.instances <- struct{}{} // no install puts another state in its place meanwhile
 	defer func() { <-n.instances }()
 	synced, _ := n.cfg.Machine.Synced().Position()
+	// What Open replayed, raft reads again when it learns that it is agreed.
+	synced = min(synced, n.raft().AppliedIndex())
 	first, last, bytes := n.logs.Span()
 	t.done = max(t.done, first)
 	if synced < t.done+n.cfg.SnapshotCount && bytes <= truncateBytes {
