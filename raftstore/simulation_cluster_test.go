@@ -172,6 +172,7 @@ func (s *simulation) open(run *simRun, log zerolog.Logger) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	logs.async = s.schedule.async
 	cfg := Config{
 		Self: run.id, Mesh: run.mesh, Machine: run.machine,
 		Bootstrap: s.firstMembership(), Join: run.id > uint64(s.schedule.members),

@@ -18,6 +18,7 @@ type schedule struct {
 	length  time.Duration
 	// installs: the log is truncated soon, and members far behind are sent the state.
 	installs bool
+	async    bool // the log answers before it has written
 }
 
 // simStep is one thing that happens; the meaning of its numbers is its kind's.
@@ -68,7 +69,7 @@ func (s simStep) String() string {
 
 func (s schedule) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d, %d members and %d spares, installs %v, %v\n", s.seed, s.members, s.spares, s.installs, s.length.Round(time.Millisecond))
+	fmt.Fprintf(&b, "seed %d, %d members and %d spares, installs %v, async %v, %v\n", s.seed, s.members, s.spares, s.installs, s.async, s.length.Round(time.Millisecond))
 	for _, step := range s.steps {
 		fmt.Fprintln(&b, step)
 	}
@@ -83,6 +84,7 @@ func newSchedule(seed uint64) schedule {
 		s.members = 5
 	}
 	s.length = 2*time.Second + time.Duration(rng.Int64N(int64(5*time.Second)))
+	s.async = rng.IntN(4) > 0
 	s.installs = rng.IntN(4) == 0
 	d := drawing{schedule: &s, rng: rng}
 	for range 3 + rng.IntN(6) {
