@@ -122,6 +122,7 @@ func (s *simulation) start(id uint64) {
 	if m.run != nil || m.spare || m.removed {
 		return
 	}
+	m.disk.release() // nobody is there to do it while this waits
 	run := &simRun{sim: s, id: id, disk: m.disk, serial: int(simSerial.Add(1))}
 	log := s.log.With().Uint64("member", id).Logger()
 	if err := s.recoverInstall(m.disk, log); err != nil {
