@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/conclave-kv/conclave/internal/conclavepb"
 )
 
 // arriving is a snapshot that a peer sends.
@@ -17,8 +20,21 @@ type arriving struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
-	whole bool // all of it is here: ends are signs of life; installer.mu
-	final bool // its swap has begun; written with installer.mu held
+	got   atomic.Int64 // bytes written
+	whole bool         // all of it is here: ends are signs of life; installer.mu
+	final bool         // its swap has begun; written with installer.mu held
+}
+
+// report is what is under way.
+func (in *installer) report() *conclavepb.RaftInstall {
+	r := &conclavepb.RaftInstall{Sending: len(in.node.sending) > 0}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if a := in.current; a != nil {
+		r.ReceivingFrom, r.ReceivingIndex = a.peer.text, a.req.LastLogIndex
+		r.ReceivingBytes, r.TotalBytes = a.got.Load(), a.req.Size
+	}
+	return r
 }
 
 // receiveSnapshot takes a frame of an install. It does not block.

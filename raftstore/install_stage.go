@@ -165,6 +165,7 @@ func (s *staging) write(f frame) error {
 	}
 	s.sum.Write(data)
 	s.written += int64(len(data))
+	s.a.got.Store(s.written)
 	s.progress.add(len(data))
 	if s.written-s.synced >= syncBytes {
 		if err := s.file.Sync(); err != nil {

@@ -32,11 +32,12 @@ type leadership struct {
 
 	mu      sync.Mutex
 	current Leadership
+	since   time.Time     // for how long the leader, or none, has been the same
 	changed chan struct{} // closed at the next change
 }
 
 func newLeadership(n *Node) *leadership {
-	return &leadership{node: n, events: make(chan struct{}, 1), changed: make(chan struct{})}
+	return &leadership{node: n, events: make(chan struct{}, 1), since: time.Now(), changed: make(chan struct{})}
 }
 
 // observe is the filter of raft's observer, called from raft's goroutines for
@@ -83,9 +84,19 @@ func (l *leadership) refresh() Leadership {
 	if now.Leader != 0 && l.current.Leader != now.Leader {
 		l.changes.Add(1)
 	}
+	if l.current.Leader != now.Leader {
+		l.since = time.Now()
+	}
 	l.current = now
 	l.announce()
 	return now
+}
+
+// known is who leads, and since when it has been that member, or nobody.
+func (l *leadership) known() (Leadership, time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.current, l.since
 }
 
 // announce is called with the lock held.

@@ -103,6 +103,16 @@ func (c *commitPusher) answered(id uint64, args *raft.AppendEntriesRequest, resp
 	c.tell(id, f)
 }
 
+// acked is the newest entry that a follower acknowledged, 0 if none is known.
+func (c *commitPusher) acked(id uint64) uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f := c.followers[id]; f != nil {
+		return f.index
+	}
+	return 0
+}
+
 // follow is called before raft is given a message of a leader of that term:
 // whatever was acknowledged to this member as leader of an earlier term may
 // now leave its log.
