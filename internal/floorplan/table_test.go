@@ -87,6 +87,7 @@ var doors = []door{
 	{"google.golang.org/protobuf", []string{anyone}, "messages are protobuf"},
 	{"github.com/prometheus/client_golang", []string{"api", "daemon", "member", "raftstore", "pki"},
 		"what is agreed on has no metrics of its own; its keepers count"},
+	{"github.com/prometheus/client_model", []string{"raftstore"}, "reports read what a histogram has counted"},
 	{"go.yaml.in/yaml/v3", []string{"cmd/conclave"}, "configuration files end in cmd"},
 	{"golang.org/x/sys", []string{"internal/durable", "raftstore", "daemon", "cmd/conclave", "bench/..."},
 		"system calls stay where files, sockets and processes are"},
