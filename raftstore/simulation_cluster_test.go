@@ -134,6 +134,7 @@ func (s *simulation) start(id uint64) {
 	m.disk.mu.Lock()
 	m.disk.onTrap = func() { s.crash(run, true) }
 	m.disk.mu.Unlock()
+	recorded := m.disk.recorded()
 	node, err := s.open(run, log)
 	if err == nil && run.gone.Load() {
 		err = node.Close()
@@ -145,6 +146,9 @@ func (s *simulation) start(id uint64) {
 			s.history.fail("member %d does not start: %v", id, err)
 		}
 		return
+	}
+	if run.machine.Applied() < recorded {
+		s.history.fail("member %d serves what it has up to %d, and its log says that %d is agreed", id, run.machine.Applied(), recorded)
 	}
 	if _, conf := node.Membership(); len(conf.Servers) == 0 { // it joins
 		run.mesh.SetPeers(peerURLs(encodeConfiguration(s.agreedMembership()), id))

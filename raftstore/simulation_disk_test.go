@@ -82,6 +82,23 @@ func (d *simDisk) span() (first, last uint64) {
 	return d.logs[0].Index, d.logs[len(d.logs)-1].Index
 }
 
+// recorded is the newest index that a Machine sees of those that some entry in
+// the log says are agreed.
+func (d *simDisk) recorded() uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var commit, newest uint64
+	for _, l := range d.logs {
+		commit = max(commit, recordedCommit(l))
+	}
+	for _, l := range d.logs {
+		if l.Index <= commit && (l.Type == raft.LogCommand || l.Type == raft.LogConfiguration) {
+			newest = l.Index
+		}
+	}
+	return newest
+}
+
 // at is the entry at index, nil if the disk has none.
 func (d *simDisk) at(index uint64) *raft.Log {
 	first, last := d.span()

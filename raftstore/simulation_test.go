@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"runtime/pprof"
 	"sync"
 	"sync/atomic"
@@ -18,7 +19,7 @@ import (
 
 var (
 	simSeed      = flag.Uint64("seed", 0, "run only the schedule of this seed, and log")
-	simSchedules = flag.Uint64("schedules", 300, "how many schedules TestSimulation runs")
+	simSchedules = flag.Uint64("schedules", 2000, "how many schedules TestSimulation runs; 100 under the race detector")
 	simFirst     = flag.Uint64("first", 1, "seed of the first schedule")
 )
 
@@ -32,9 +33,10 @@ func TestSimulation(t *testing.T) {
 		simulate(t, newSchedule(*simSeed), zerolog.New(zerolog.ConsoleWriter{Out: os.Stderr, NoColor: true, TimeFormat: "05.000"}).With().Timestamp().Logger())
 		return
 	}
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // there is much to collect, and little to keep
 	schedules := *simSchedules
-	if testing.Short() {
-		schedules = min(schedules, 100)
+	if raceDetector && schedules == 2000 {
+		schedules = 100
 	}
 	var next atomic.Uint64
 	next.Store(*simFirst)
