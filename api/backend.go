@@ -2,8 +2,11 @@ package api
 
 import (
 	"context"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/conclave-kv/conclave/internal/conclavepb"
 )
 
 // Backend is the member behind the door. All methods may be called from any
@@ -46,6 +49,13 @@ type Backend interface {
 	MoveLeader(ctx context.Context, to uint64) error
 	// Alarms lists all alarms from this member's own state, without quorum.
 	Alarms(ctx context.Context) (*pb.AlarmResponse, error)
+
+	// RaftReport says how this member sees itself and the others, without
+	// quorum and without waiting. The caller may change it.
+	RaftReport() *conclavepb.RaftReport
+	// Stuck is how long the write to the log that is under way has taken so
+	// far; 0 when there is none. It does not block.
+	Stuck() time.Duration
 
 	// Leader is the id of the leader this member knows, 0 for none. It does
 	// not block; it is called once per request that carries `hasleader`.

@@ -4,10 +4,12 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
+	"github.com/conclave-kv/conclave/internal/conclavepb"
 	"github.com/conclave-kv/conclave/internal/version"
 	"github.com/conclave-kv/conclave/kv"
 	"github.com/conclave-kv/conclave/member"
@@ -23,6 +25,7 @@ type fakeBackend struct {
 	learner bool
 
 	leader  atomic.Uint64
+	stuck   atomic.Int64 // nanoseconds
 	version atomic.Pointer[string]
 	onRange atomic.Pointer[func(context.Context, *pb.RangeRequest) error]
 	onPut   atomic.Pointer[func(context.Context, *pb.PutRequest) error]
@@ -146,6 +149,12 @@ func (b *fakeBackend) IsLearner() bool {
 	defer b.mu.Unlock()
 	return b.learner
 }
+
+func (b *fakeBackend) RaftReport() *conclavepb.RaftReport {
+	return &conclavepb.RaftReport{MemberId: "7", Role: "leader"}
+}
+
+func (b *fakeBackend) Stuck() time.Duration { return time.Duration(b.stuck.Load()) }
 
 func (b *fakeBackend) Leader() uint64         { return b.leader.Load() }
 func (b *fakeBackend) ClusterVersion() string { return *b.version.Load() }

@@ -17,6 +17,8 @@ type conn struct {
 	// From the TLS hello; written by the handshake only.
 	protocols  []string
 	serverName string
+	// admit is asked as soon as it is known what the client speaks.
+	admit func(c *conn, protocols []string) error
 
 	// Nil on connections that do not go to gRPC. Set before the hand-over.
 	received, sent prometheus.Counter

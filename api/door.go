@@ -40,6 +40,10 @@ type door struct {
 	slots   chan struct{}
 	log     zerolog.Logger
 
+	// ready is closed when clients are let in, nil: at once. ended is closed
+	// when they no longer are.
+	ready, ended <-chan struct{}
+
 	received, sent prometheus.Counter // bytes of gRPC connections
 
 	mu      sync.Mutex
@@ -177,10 +181,20 @@ func (d *door) route(c *conn) (*handover, net.Conn, error) {
 	if !d.socket.plain {
 		return d.secure(c)
 	}
-	first, err := c.peek(len(preface), notPreface)
-	switch {
-	case err != nil:
+	first, err := c.peek(len(preface), noPreface)
+	if err != nil {
 		return nil, nil, err
+	}
+	if string(first) == debugPreface && d.grpc != nil {
+		c.prefix = nil
+		return d.grpc, c, nil
+	}
+	if first[0] != tlsHandshakeRecord { // with TLS it is known later
+		if err := d.admit(c, nil); err != nil {
+			return nil, nil, err
+		}
+	}
+	switch {
 	case first[0] == tlsHandshakeRecord && d.socket.tls:
 		return d.secure(c)
 	case first[0] == tlsHandshakeRecord:
@@ -193,8 +207,10 @@ func (d *door) route(c *conn) (*handover, net.Conn, error) {
 	return d.http, c, nil
 }
 
-// notPreface tells that the bytes cannot become the HTTP/2 preface any more.
-func notPreface(seen []byte) bool { return string(seen) != preface[:len(seen)] }
+// noPreface tells that the bytes cannot become one of the prefaces any more.
+func noPreface(seen []byte) bool {
+	return string(seen) != preface[:len(seen)] && string(seen) != debugPreface[:len(seen)]
+}
 
 // secure does the TLS handshake. Who offers only h2 is a gRPC library and goes
 // to grpc's own server; any other client goes to the HTTP server, which passes
@@ -203,6 +219,7 @@ func (d *door) secure(c *conn) (*handover, net.Conn, error) {
 	if d.tls == nil {
 		return nil, nil, errNoTLSSupport
 	}
+	c.admit = d.admit
 	t := tls.Server(c, d.tls)
 	if err := t.Handshake(); err != nil {
 		return nil, nil, err

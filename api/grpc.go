@@ -23,6 +23,7 @@ func (s *Server) newGRPC() {
 		metrics: s.metrics,
 		backend: o.Backend,
 		streams: s.streams,
+		ready:   o.Ready,
 		log:     o.Log,
 		slow:    o.SlowRequest,
 		debug:   o.Log.GetLevel() <= zerolog.DebugLevel,
@@ -46,6 +47,7 @@ func (s *Server) newGRPC() {
 	})
 	pb.RegisterClusterServer(s.grpc, &clusterService{backend: o.Backend})
 	pb.RegisterMaintenanceServer(s.grpc, &maintenanceService{backend: o.Backend})
+	conclavepb.RegisterDebugServer(s.grpc, &debugService{backend: o.Backend, ready: o.Ready})
 	hs := health.NewServer() // SERVING for "" from the start
 	grpc_health_v1.RegisterHealthServer(s.grpc, hs)
 	s.health = hs

@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/conclave-kv/conclave/internal/conclavepb"
 )
 
 // unknownAPIVersion stands for a client that names no API version.
@@ -25,6 +27,7 @@ type interceptor struct {
 	metrics *rpcMetrics
 	backend Backend
 	streams *streams
+	ready   <-chan struct{} // nil: at once
 	log     zerolog.Logger
 	slow    time.Duration // 0: slow calls are not logged
 	debug   bool          // every call is logged
@@ -40,6 +43,8 @@ func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServer
 	wantsLeader, err := i.metadata(ctx, "unary")
 	switch {
 	case err != nil:
+	case !isReady(i.ready) && info.FullMethod != conclavepb.Debug_Raft_FullMethodName:
+		err = errNotReady
 	case i.backend.IsLearner() && !servedByLearners(req):
 		err = rpctypes.ErrGRPCNotSupportedForLearner
 	case wantsLeader && i.backend.Leader() == 0:
@@ -72,6 +77,9 @@ func (i *interceptor) runStream(srv any, ss grpc.ServerStream, mm *methodMetrics
 	if err != nil {
 		return err
 	}
+	if !isReady(i.ready) {
+		return errNotReady
+	}
 	if i.backend.IsLearner() && info.FullMethod != pb.Maintenance_Snapshot_FullMethodName {
 		return rpctypes.ErrGRPCNotSupportedForLearner
 	}
@@ -93,7 +101,7 @@ func (i *interceptor) runStream(srv any, ss grpc.ServerStream, mm *methodMetrics
 // reads of its own state.
 func servedByLearners(req any) bool {
 	switch r := req.(type) {
-	case *pb.StatusRequest:
+	case *pb.StatusRequest, *conclavepb.RaftReportRequest:
 		return true
 	case *pb.RangeRequest:
 		return r.GetSerializable()

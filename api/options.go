@@ -28,7 +28,8 @@ type Options struct {
 	Log      zerolog.Logger
 
 	// Ready, when closed, lets clients in; until then only the metrics URLs
-	// are served, and clients wait in the kernel's queue. Nil: at once.
+	// are served, and reports (conclave debug raft), and other clients wait for
+	// an answer to their connecting. Nil: at once.
 	Ready <-chan struct{}
 	// Certificates issues certificates to clients that show one; nil: the
 	// service is not there.

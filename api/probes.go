@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
@@ -32,7 +33,25 @@ func (h *handlers) serveReadyz(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-func (h *handlers) serializableRead(ctx context.Context) error { return h.read(ctx, true) }
+// diskMoves fails while a write to the log takes longer than an election
+// timeout. Such a member has stopped leading, and ends when it lasts.
+func (h *handlers) diskMoves() error {
+	if stuck := h.opts.Backend.Stuck(); stuck > h.opts.ElectionTimeout {
+		return fmt.Errorf("a write to the log has been under way for %v", stuck.Round(100*time.Millisecond))
+	}
+	return nil
+}
+
+// serializableRead asks whether this member works at all. What is in memory can
+// be read while the disk hangs, so that it asks for both; a check of its own
+// would be one that etcd has not.
+func (h *handlers) serializableRead(ctx context.Context) error {
+	if err := h.diskMoves(); err != nil {
+		return err
+	}
+	return h.read(ctx, true)
+}
+
 func (h *handlers) linearizableRead(ctx context.Context) error { return h.read(ctx, false) }
 
 func (h *handlers) noCorruption(ctx context.Context) error {

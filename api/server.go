@@ -80,20 +80,22 @@ func (s *Server) newDoor(sock *socket) *door {
 		timeout:  s.opts.HandshakeTimeout,
 		slots:    make(chan struct{}, s.opts.MaxHandshakes),
 		log:      s.opts.Log.Sample(&zerolog.BurstSampler{Burst: 20, Period: time.Second}),
+		ready:    s.opts.Ready,
+		ended:    s.ctx.Done(),
 		received: s.metrics.received,
 		sent:     s.metrics.sent,
 		pending:  make(map[*conn]time.Time),
 	}
-	protocols := []string{protoH2, protoHTTP1}
+	protocols := []string{debugProtocol, protoH2, protoHTTP1}
 	switch sock.role {
 	case roleClient:
 		d.grpc, d.http = s.toGRPC, s.toHTTP
 	case roleGRPCOnly:
-		d.grpc, protocols = s.toGRPC, []string{protoH2}
+		d.grpc, protocols = s.toGRPC, []string{debugProtocol, protoH2}
 	case roleHTTPOnly:
 		d.http = s.toHTTP
 	case roleMetrics:
-		d.http = s.toMetrics
+		d.http, d.ready = s.toMetrics, nil
 	}
 	if sock.tls {
 		d.tls = doorTLS(s.opts.TLS, protocols)
@@ -123,13 +125,19 @@ func (s *Server) start() {
 	}
 }
 
-// open runs a door, a client's as soon as the member is ready.
+// open runs a door. Before the member is ready one that leads to gRPC lets in
+// only who asks for reports; see door.admit.
 func (s *Server) open(d *door) {
 	addr := d.socket.Addr().String()
 	if d.socket.role == roleMetrics {
 		s.opts.Log.Info().Str("address", addr).Msg("serving health and metrics")
 		d.run(s.ctx)
 		return
+	}
+	var running sync.WaitGroup
+	defer running.Wait()
+	if d.grpc != nil {
+		running.Go(func() { d.run(s.ctx) })
 	}
 	if s.opts.Ready != nil {
 		select {
@@ -150,7 +158,9 @@ func (s *Server) open(d *door) {
 		s.opts.Log.WithLevel(level).Str("address", addr).
 			Msg("serving client traffic insecurely; this is strongly discouraged!")
 	}
-	d.run(s.ctx)
+	if d.grpc == nil {
+		d.run(s.ctx)
+	}
 }
 
 func isLoopback(a net.Addr) bool {

@@ -20,6 +20,9 @@ func doorTLS(given *tls.Config, protocols []string) *tls.Config {
 	cfg.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		if c, ok := hello.Conn.(*conn); ok {
 			c.protocols, c.serverName = hello.SupportedProtos, hello.ServerName
+			if err := c.admit(c, c.protocols); err != nil {
+				return nil, err
+			}
 		}
 		if inner == nil {
 			return nil, nil
