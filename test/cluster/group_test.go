@@ -30,6 +30,7 @@ type group struct {
 	secret  string   // cluster secret file; empty: plaintext
 	find    []string // flags by which members find each other; nil: the static list
 	members []*member
+	laidOut int    // members so far, those removed included
 	admin   string // directory of a client certificate, once issued
 }
 
@@ -52,17 +53,24 @@ func newGroup(t *testing.T, n int, secure bool) *group {
 	if secure {
 		g.secret = newSecret(t, g.dir)
 	}
-	for i := range n {
-		m := &member{g: g, name: fmt.Sprintf("m%d", i+1), addr: loopback()}
-		m.host, m.peer, m.client = m.addr, freePort(t, m.addr), freePort(t, m.addr)
-		m.home = filepath.Join(g.dir, m.name)
-		m.data = filepath.Join(m.home, "data")
-		if err := os.Mkdir(m.home, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		g.members = append(g.members, m)
+	for range n {
+		g.layOut()
 	}
 	return g
+}
+
+func (g *group) layOut() *member {
+	g.t.Helper()
+	g.laidOut++
+	m := &member{g: g, name: fmt.Sprintf("m%d", g.laidOut), addr: loopback()}
+	m.host, m.peer, m.client = m.addr, freePort(g.t, m.addr), freePort(g.t, m.addr)
+	m.home = filepath.Join(g.dir, m.name)
+	m.data = filepath.Join(m.home, "data")
+	if err := os.Mkdir(m.home, 0o700); err != nil {
+		g.t.Fatal(err)
+	}
+	g.members = append(g.members, m)
+	return m
 }
 
 // newSecret makes a cluster secret file in dir.
