@@ -84,6 +84,10 @@ type Config struct {
 	// QuotaBackendBytes is the size the state file is meant to stay below, at
 	// most 1 TiB; 0 is the default of 2 GiB, below 0 is no limit.
 	QuotaBackendBytes int64
+	// SnapshotCount is how many entries the state file may gain before what it
+	// has is cut off the log; 0 is the default of 10000. SnapshotCatchUpEntries
+	// of them stay for members that are a little behind, at least 1.
+	SnapshotCount, SnapshotCatchUpEntries uint64
 
 	// KeepAliveMinTime is the shortest interval at which a client may ping;
 	// the server pings an idle connection after KeepAliveInterval and closes
@@ -106,28 +110,32 @@ type Config struct {
 	LogOutputs          []string
 }
 
+const defaultSnapshotCount = 10000
+
 // NewConfig returns the defaults. They are etcd's, except for DiscoveryTimeout,
 // which etcd has not.
 func NewConfig() Config {
 	return Config{
-		InitialClusterState:  ClusterStateNew,
-		InitialClusterToken:  "etcd-cluster",
-		StrictReconfigCheck:  true,
-		MaxLearners:          1,
-		DiscoveryTimeout:     5 * time.Minute,
-		TLSMinVersion:        "TLS1.2",
-		HeartbeatInterval:    100 * time.Millisecond,
-		ElectionTimeout:      time.Second,
-		PreVote:              true,
-		MaxRequestBytes:      1536 * 1024,
-		MaxTxnOps:            128,
-		MaxConcurrentStreams: math.MaxUint32,
-		KeepAliveMinTime:     5 * time.Second,
-		KeepAliveInterval:    2 * time.Hour,
-		KeepAliveTimeout:     20 * time.Second,
-		LogLevel:             "info",
-		LogFormat:            "json",
-		LogOutputs:           []string{"default"},
+		InitialClusterState:    ClusterStateNew,
+		InitialClusterToken:    "etcd-cluster",
+		StrictReconfigCheck:    true,
+		MaxLearners:            1,
+		DiscoveryTimeout:       5 * time.Minute,
+		TLSMinVersion:          "TLS1.2",
+		HeartbeatInterval:      100 * time.Millisecond,
+		ElectionTimeout:        time.Second,
+		PreVote:                true,
+		MaxRequestBytes:        1536 * 1024,
+		MaxTxnOps:              128,
+		MaxConcurrentStreams:   math.MaxUint32,
+		SnapshotCount:          defaultSnapshotCount,
+		SnapshotCatchUpEntries: 5000,
+		KeepAliveMinTime:       5 * time.Second,
+		KeepAliveInterval:      2 * time.Hour,
+		KeepAliveTimeout:       20 * time.Second,
+		LogLevel:               "info",
+		LogFormat:              "json",
+		LogOutputs:             []string{"default"},
 	}
 }
 
@@ -146,6 +154,9 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.QuotaBackendBytes == 0 {
 		c.QuotaBackendBytes = defaultQuota
+	}
+	if c.SnapshotCount == 0 {
+		c.SnapshotCount = defaultSnapshotCount
 	}
 	if c.DiscoverySRV != "" {
 		return c

@@ -148,6 +148,7 @@ func TestConfig_refused(t *testing.T) {
 		"less than 50000ms":              func(c *Config) { c.ElectionTimeout = 51 * time.Second },
 		"--grpc-keepalive-timeout":       func(c *Config) { c.KeepAliveTimeout = -1 },
 		"--max-request-bytes":            func(c *Config) { c.MaxRequestBytes = 0 },
+		"--snapshot-catchup-entries":     func(c *Config) { c.SnapshotCatchUpEntries = 0 },
 		"--max-txn-ops":                  func(c *Config) { c.MaxTxnOps = 0 },
 		"--max-concurrent-streams":       func(c *Config) { c.MaxConcurrentStreams = 0 },
 		"--peer-key-file":                func(c *Config) { c.PeerTLS.KeyFile = file },

@@ -177,6 +177,8 @@ func (c Config) validateLimits() error {
 		return fmt.Errorf("--max-request-bytes %d is more than one log entry can hold; use at most %d", c.MaxRequestBytes, maxRequest)
 	case c.QuotaBackendBytes > maxQuota:
 		return fmt.Errorf("--quota-backend-bytes %d is above the maximum of %d (1 TiB); etcd suggests at most 8 GiB", c.QuotaBackendBytes, int64(maxQuota))
+	case c.SnapshotCatchUpEntries == 0:
+		return errors.New("--snapshot-catchup-entries 0 would send the whole state to every member that is one entry behind; etcd's default is 5000")
 	case c.MaxTxnOps == 0:
 		return errors.New("--max-txn-ops 0 would refuse every transaction; etcd's default is 128")
 	case c.MaxConcurrentStreams == 0:

@@ -29,6 +29,7 @@ var flagValues = map[string]string{
 	"peer-client-cert-auth": "true", "peer-trusted-ca-file": "11", "peer-crl-file": "12", "peer-cert-allowed-cn": "e",
 	"peer-cert-allowed-hostname": "f,g", "peer-skip-client-san-verification": "true",
 	"quota-backend-bytes": "-1", "max-request-bytes": "9", "max-txn-ops": "10", "max-concurrent-streams": "11",
+	"snapshot-count": "12", "snapshot-catchup-entries": "13",
 	"grpc-keepalive-min-time": "1s", "grpc-keepalive-interval": "2s", "grpc-keepalive-timeout": "3s",
 	"log-level": "debug", "log-format": "console", "log-outputs": "stdout,/l", "enable-pprof": "true",
 }
@@ -52,6 +53,7 @@ var wantConfig = daemon.Config{
 	CipherSuites: []string{"c"}, TLSMinVersion: "TLS1.3", TLSMaxVersion: "TLS1.3",
 	HeartbeatInterval: 50 * time.Millisecond, ElectionTimeout: 500 * time.Millisecond,
 	MaxRequestBytes: 9, MaxTxnOps: 10, MaxConcurrentStreams: 11, QuotaBackendBytes: -1,
+	SnapshotCount: 12, SnapshotCatchUpEntries: 13,
 	KeepAliveMinTime: time.Second, KeepAliveInterval: 2 * time.Second, KeepAliveTimeout: 3 * time.Second,
 	EnablePprof: true, LogLevel: "debug", LogFormat: "console", LogOutputs: []string{"stdout", "/l"},
 }

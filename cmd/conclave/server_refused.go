@@ -49,7 +49,6 @@ var ignoredFlags = []string{
 const (
 	insteadDiscovery = "find the peers with --discovery-srv or --initial-cluster"
 	insteadOwnCA     = "conclave issues its certificates itself; give every member the same --cluster-secret-file"
-	insteadSnapshots = "the log is kept whole in this version; remove it"
 	insteadFsync     = "conclave never acknowledges what is not on disk"
 )
 
@@ -58,8 +57,6 @@ const (
 var refusedFlags = slices.Concat([]refusedFlag{
 	{name: "initial-election-tick-advance", boolean: true, accept: []string{"true"}},
 	{name: "listen-client-http-urls", instead: "gRPC and HTTP share --listen-client-urls"},
-	{name: "snapshot-count", accept: []string{"0", "10000"}, instead: insteadSnapshots},
-	{name: "snapshot-catchup-entries", accept: []string{"5000"}, instead: insteadSnapshots},
 	{name: "max-snapshots", accept: []string{"5"}},
 	{name: "max-wals", accept: []string{"5"}},
 	{name: "backend-bbolt-freelist-type", accept: []string{"map"}},
