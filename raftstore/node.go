@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,6 +84,9 @@ type Config struct {
 
 	logs      *logStore         // instead of the one in Dir; for tests
 	afterStep func(name string) // told of each step of an install; for tests
+	// truncateEvery and holdAfter are other times than those of these names;
+	// for tests.
+	truncateEvery, holdAfter time.Duration
 }
 
 // Node is one member's part in agreeing on a log.
@@ -135,8 +139,8 @@ func open(cfg Config, logs *logStore) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, logs: logs, members: newMembership(cfg.Self, cfg.Machine),
-		instances: make(chan struct{}, 1), sending: make(chan struct{}, 1), holds: newLogHolds(),
-		metrics: newNodeMetrics(cfg.Registry),
+		instances: make(chan struct{}, 1), sending: make(chan struct{}, 1), metrics: newNodeMetrics(cfg.Registry),
+		holds: newLogHolds(cmp.Or(cfg.holdAfter, holdAfter)),
 	}
 	if err := replay(cfg.Machine, logs, n.members.agreed, cfg.Log); err != nil {
 		return nil, err

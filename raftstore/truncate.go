@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"cmp"
 	"fmt"
 	"sync"
 	"time"
@@ -63,7 +64,7 @@ func (n *Node) truncateLog() {
 		return
 	}
 	t := &truncation{node: n, holds: n.holds}
-	tick := time.NewTicker(truncateEvery)
+	tick := time.NewTicker(cmp.Or(n.cfg.truncateEvery, truncateEvery))
 	defer tick.Stop()
 	for {
 		select {
@@ -120,6 +121,8 @@ func keepFrom(log shrinkable, synced, catchUp uint64, held logHold) uint64 {
 
 // logHolds are the positions behind which entries are still needed.
 type logHolds struct {
+	after time.Duration // the end of an install
+
 	mu    sync.Mutex
 	holds map[*logHold]bool
 }
@@ -131,9 +134,11 @@ type logHold struct {
 	until time.Time
 }
 
-func newLogHolds() *logHolds { return &logHolds{holds: map[*logHold]bool{}} }
+func newLogHolds(after time.Duration) *logHolds {
+	return &logHolds{after: after, holds: map[*logHold]bool{}}
+}
 
-// hold keeps the entries from index on until a minute after release.
+// hold keeps the entries from index on until some time after release.
 func (h *logHolds) hold(index uint64, size int64) (release func()) {
 	held := &logHold{index: index, size: size}
 	h.mu.Lock()
@@ -142,7 +147,7 @@ func (h *logHolds) hold(index uint64, size int64) (release func()) {
 	return func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		held.until = time.Now().Add(holdAfter)
+		held.until = time.Now().Add(h.after)
 	}
 }
 

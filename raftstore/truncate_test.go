@@ -54,7 +54,7 @@ func TestKeepFrom_bounds(t *testing.T) {
 }
 
 func TestLogHolds_expire(t *testing.T) {
-	h := newLogHolds()
+	h := newLogHolds(holdAfter)
 	now := time.Now()
 	endA, endB := h.hold(100, 1), h.hold(50, 2)
 	if low := h.lowest(now.Add(time.Hour)); low.index != 50 {
