@@ -5,13 +5,15 @@ package cluster_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
 	"testing"
 	"time"
 )
 
 // The leader's disk does not answer any more. Another member leads, writes go
-// on, and the stuck one ends with one line that names the disk. When the disk is
-// well it comes back.
+// on, the stuck one says that it is not alive, and ends with one line that names
+// the disk. When the disk is well it comes back.
 func TestDiskRoot_leaderHangs(t *testing.T) {
 	t.Parallel()
 	g := startDisks(t, conclave)
@@ -25,6 +27,10 @@ func TestDiskRoot_leaderHangs(t *testing.T) {
 		t.Logf("round %d: next write %v after the hang", round, l.outage(outageLimit).Round(time.Millisecond))
 		if leader := g.otherLeader(stuck); leader == nil {
 			t.Error("nobody else leads")
+		}
+		eventually(t, serveTimeout, stuck.name+" to say that it is not alive", func() error { return notAlive(stuck) })
+		if !stuck.proc.running() {
+			t.Errorf("%s said so only when it ended", stuck.name)
 		}
 		refusal(t, stuck.proc, stuck.data, "disk")
 		back(t, g, l, stuck)
@@ -93,4 +99,18 @@ func (g *diskGroup) otherLeader(than *member) (leader *member) {
 		return errors.New("neither says that it leads")
 	})
 	return leader
+}
+
+// notAlive fails while /livez is good.
+func notAlive(m *member) error {
+	client := http.Client{Timeout: time.Second}
+	resp, err := client.Get(m.clientURL() + "/livez")
+	if err != nil {
+		return fmt.Errorf("/livez does not answer: %w", err) // it has ended
+	}
+	resp.Body.Close()
+	if resp.StatusCode == http.StatusOK {
+		return errors.New("/livez says 200")
+	}
+	return nil
 }
