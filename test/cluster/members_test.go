@@ -147,7 +147,7 @@ func (g *group) votes(t *testing.T) {
 		for _, m := range g.members {
 			out, err := m.ctl(realTool(t, "etcdctl"), "member", "list")
 			if n := strings.Count(out, ", started, "); err != nil || n != len(g.members) || strings.Contains(out, ", true") {
-				return fmt.Errorf("%s lists %s (%v)", m.name, out, err)
+				return fmt.Errorf("%s lists %s (%w)", m.name, out, err)
 			}
 		}
 		return nil
