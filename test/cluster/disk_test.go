@@ -23,6 +23,8 @@ var (
 // diskGroup is a group whose members have a disk each.
 type diskGroup struct {
 	*group
+	binary  string // of the disks
+	options []string
 	disks   []*faultdisk.Disk
 	clients []*clientv3.Client
 }
@@ -41,24 +43,43 @@ func newDiskGroup(t *testing.T, program string, options ...string) *diskGroup {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &diskGroup{group: newGroup(t, 3, false)}
+	g := &diskGroup{group: newGroup(t, 3, false), binary: binary, options: options}
 	g.program = program
-	for _, m := range g.members {
-		d, err := faultdisk.Start(binary, filepath.Join(m.home, "backing"), filepath.Join(m.home, "disk"), options...)
-		if err != nil {
-			t.Fatal(err)
-		}
+	for i, m := range g.members {
+		g.disks = append(g.disks, g.mount(m))
 		t.Cleanup(func() {
-			if err := d.Close(); err != nil {
+			if err := g.disks[i].Close(); err != nil {
 				t.Error(err)
 			}
 		})
-		m.data = filepath.Join(d.Path, "data")
-		g.disks = append(g.disks, d)
+		m.data = filepath.Join(g.disks[i].Path, "data")
 		g.clients = append(g.clients, m.dial())
 	}
 	return g
 }
+
+// mount mounts a member's disk.
+func (g *diskGroup) mount(m *member) *faultdisk.Disk {
+	g.t.Helper()
+	d, err := faultdisk.Start(g.binary, filepath.Join(m.home, "backing"), filepath.Join(m.home, "disk"), g.options...)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return d
+}
+
+// replace gives a member that does not run its disk anew, after what happens to
+// its files in between.
+func (g *diskGroup) replace(m *member, between func()) {
+	g.t.Helper()
+	if err := g.disks[g.index(m)].Close(); err != nil {
+		g.t.Fatal(err)
+	}
+	between()
+	g.disks[g.index(m)] = g.mount(m)
+}
+
+func (g *diskGroup) index(m *member) int { return slices.Index(g.members, m) }
 
 // startDisks makes such a cluster whose members all serve.
 func startDisks(t *testing.T, program string, options ...string) *diskGroup {
@@ -72,7 +93,7 @@ func startDisks(t *testing.T, program string, options ...string) *diskGroup {
 // disk gives a member's disk a command.
 func (g *diskGroup) disk(m *member, command string, args ...any) {
 	g.t.Helper()
-	if _, err := g.disks[slices.Index(g.members, m)].Do(command, args...); err != nil {
+	if _, err := g.disks[g.index(m)].Do(command, args...); err != nil {
 		g.t.Fatal(err)
 	}
 }
@@ -90,7 +111,7 @@ func (g *diskGroup) awaitLeader() (leader *member) {
 }
 
 // client is the one that knows this member only.
-func (g *diskGroup) client(m *member) *clientv3.Client { return g.clients[slices.Index(g.members, m)] }
+func (g *diskGroup) client(m *member) *clientv3.Client { return g.clients[g.index(m)] }
 
 // other is a member that is not this one.
 func (g *diskGroup) other(than *member) *member {
