@@ -15,8 +15,13 @@ import (
 // observations are judged as in a schedule.
 func directed(t *testing.T, members int, test func(t *testing.T, s *simulation)) {
 	t.Helper()
+	directedWith(t, schedule{seed: 1, members: members, async: true}, test)
+}
+
+func directedWith(t *testing.T, with schedule, test func(t *testing.T, s *simulation)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s := newSimulation(schedule{seed: 1, members: members}, zerolog.Nop())
+		s := newSimulation(with, zerolog.Nop())
 		s.quiet = true
 		defer s.watch()()
 		for _, m := range s.members {

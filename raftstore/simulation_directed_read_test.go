@@ -1,0 +1,93 @@
+package raftstore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+// late has every frame to a member arrive late, in order.
+func (n *faultNet) late(to uint64, by time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.filter = func(from, at uint64, raw []byte) bool {
+		if at != to {
+			return true
+		}
+		inject, again := n.latest[[2]uint64{from, at}], slices.Clone(raw)
+		if inject == nil {
+			return true
+		}
+		time.AfterFunc(by, func() { inject(again) })
+		return false
+	}
+}
+
+// Answers to messages that were sent before a read began do not confirm it: they
+// are on their way while the members that sent them elect another leader. Raft's
+// own VerifyLeader counts them.
+func TestNode_oldAnswersConfirmNothing(t *testing.T) {
+	reads := 0
+	for attempt := range uint64(12) {
+		directedWith(t, schedule{seed: attempt, members: 3}, func(t *testing.T, s *simulation) {
+			old, term := s.leader(t)
+			propose(t, old.node, term, "before")
+			s.have(t, s.runs(), "before")
+			defer old.proposeOn(term)()
+			for by := range time.Duration(9) { // slowly, as the leader must go on hearing
+				s.net.late(old.id, by*simElection/10)
+				time.Sleep(simElection / 5)
+			}
+			for _, run := range s.others(old) {
+				s.net.set(old.id, run.id, linkFault{cut: true})
+			}
+			next := s.successor(t, old, term)
+			lead, _ := next.node.Leadership()
+			propose(t, next.node, lead.Term, "acknowledged")
+			if now, _ := old.node.Leadership(); now.Leader != old.id {
+				return // too late for this attempt
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), simElection)
+			defer cancel()
+			if reads++; old.node.ReadIndex(ctx) == nil && !old.machine.has("acknowledged") {
+				t.Error("stale read")
+			}
+		})
+	}
+	if reads == 0 {
+		t.Fatal("the old leader never took itself for one, and this shows nothing")
+	}
+	t.Logf("%d reads", reads)
+}
+
+// successor waits for another leader whose term is open.
+func (s *simulation) successor(t *testing.T, old *simRun, term uint64) (next *simRun) {
+	t.Helper()
+	eventually(t, "another leader", func() bool {
+		for _, run := range s.others(old) {
+			now, _ := run.node.Leadership()
+			if now.Leader == run.id && now.Term > term && run.node.openTerm.Load() == now.Term {
+				next = run
+			}
+		}
+		return next != nil
+	})
+	return next
+}
+
+// proposeOn proposes in short intervals without waiting for the answers, until
+// the end of it.
+func (r *simRun) proposeOn(term uint64) (end func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 0; ctx.Err() == nil; i++ {
+			r.clients.Go(func() { _ = r.node.Propose(ctx, term, fmt.Append(nil, "on ", i)) })
+			pause(ctx, simElection/20)
+		}
+	}()
+	return func() { cancel(); <-done }
+}
