@@ -16,46 +16,55 @@ const (
 // what writes remove: some ten thousand keys a tick.
 const prunesPerTick = 32
 
-// committer writes what was applied to the state file, in the background.
+// idleInterval is how often the committer of an idle member looks whether there is
+// anything to write although nobody said so.
+const idleInterval = time.Second
+
+// committer writes what was applied to the state file, in the background. While
+// nothing is applied it sleeps.
 type committer struct {
-	m    *Member
-	full chan struct{}
+	m       *Member
+	applied chan struct{} // something was, since it last woke up
+	full    chan struct{}
 
 	mu        sync.Mutex
 	committed chan struct{} // closed after the next commit
 }
 
 func newCommitter(m *Member) *committer {
-	return &committer{m: m, full: make(chan struct{}, 1), committed: make(chan struct{})}
+	return &committer{
+		m: m, applied: make(chan struct{}, 1), full: make(chan struct{}, 1),
+		committed: make(chan struct{}),
+	}
 }
 
 // kick is called after each publication; it never blocks.
 func (c *committer) kick() {
-	if c.m.machine.Queued() < commitRecords {
-		return
+	wake(c.applied)
+	if c.m.machine.Queued() >= commitRecords {
+		wake(c.full)
 	}
+}
+
+func wake(sleeper chan<- struct{}) {
 	select {
-	case c.full <- struct{}{}:
+	case sleeper <- struct{}{}:
 	default:
 	}
 }
 
 // run commits until the member stops. The Machine's Close commits the rest.
 func (c *committer) run() {
-	tick := time.NewTicker(commitInterval)
-	defer tick.Stop()
+	wait := time.NewTimer(commitInterval) // for what the start left to do
+	defer wait.Stop()
 	for {
 		select {
-		case <-tick.C:
+		case <-wait.C:
 		case <-c.full:
 		case <-c.m.ctx.Done():
 			return
 		}
-		for range prunesPerTick {
-			if !c.m.machine.Prune() {
-				break
-			}
-		}
+		more := c.prune()
 		start, queued := time.Now(), c.m.machine.Queued() > 0
 		if err := c.m.machine.Commit(); err != nil {
 			c.m.cfg.Fatal(err)
@@ -65,7 +74,27 @@ func (c *committer) run() {
 			c.m.metrics.commits.Observe(time.Since(start).Seconds())
 		}
 		c.announce()
+		if !more {
+			wait.Reset(idleInterval)
+			select {
+			case <-c.applied:
+			case <-wait.C:
+			case <-c.m.ctx.Done():
+				return
+			}
+		}
+		wait.Reset(commitInterval)
 	}
+}
+
+// prune reports whether a compaction has left more to remove.
+func (c *committer) prune() bool {
+	for range prunesPerTick {
+		if !c.m.machine.Prune() {
+			return false
+		}
+	}
+	return true
 }
 
 func (c *committer) announce() {
