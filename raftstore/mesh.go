@@ -83,7 +83,7 @@ type MeshConfig struct {
 
 // meshLimits are the times of a Mesh; tests shorten them.
 type meshLimits struct {
-	ping      time.Duration // between pings on each connection
+	ping      time.Duration // between pings on each connection, by who dialled it
 	silence   time.Duration // after which a connection is closed
 	write     time.Duration // for 256 KiB to leave
 	handshake time.Duration // from connecting to the hello's answer
@@ -148,6 +148,9 @@ type Mesh struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+
+	keeping sync.Mutex
+	kept    map[*session]struct{} // open connections; nil before the first
 
 	mu       sync.Mutex
 	closed   bool

@@ -1,7 +1,6 @@
 package raftstore
 
 import (
-	"bufio"
 	"container/list"
 	"context"
 	"crypto/tls"
@@ -70,6 +69,7 @@ var (
 // receive brings an accepted connection to an attached session.
 func (m *Mesh) receive(raw net.Conn) (*session, error) {
 	noDelay(raw)
+	raw = newDirectConn(raw)
 	stop := context.AfterFunc(m.ctx, func() { raw.Close() })
 	defer stop()
 	raw.SetDeadline(time.Now().Add(m.limits.handshake))
@@ -78,7 +78,7 @@ func (m *Mesh) receive(raw net.Conn) (*session, error) {
 		return nil, err
 	}
 	timed := newSession(m, raw, conn, nil)
-	timed.br = bufio.NewReaderSize(timed.conn, 64<<10)
+	timed.br = newFrameReader(timed.conn)
 	first, err := timed.br.Peek(1)
 	if errors.Is(err, io.EOF) {
 		return nil, errNotOurs // a port check

@@ -1,7 +1,6 @@
 package raftstore
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -117,6 +116,7 @@ func renewal(now time.Time, h handshake, before time.Duration) time.Time {
 // openSession brings a dialled connection to a session that may be attached.
 func (m *Mesh) openSession(ctx context.Context, raw net.Conn, settings *tls.Config, r *remote, addr string) (*session, handshake, error) {
 	noDelay(raw)
+	raw = newDirectConn(raw)
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	defer stop()
 	deadline, _ := ctx.Deadline()
@@ -138,7 +138,7 @@ func (m *Mesh) openSession(ctx context.Context, raw net.Conn, settings *tls.Conf
 		conn, state = secured, &now
 	}
 	s := newSession(m, raw, conn, nil)
-	s.br = bufio.NewReaderSize(s.conn, 64<<10)
+	s.br = newFrameReader(s.conn)
 	h, err := m.greet(s.conn, s.br, state, r.id, r.reaches())
 	if err != nil {
 		if settings == nil && errors.Is(err, io.EOF) {

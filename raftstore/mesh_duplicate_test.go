@@ -2,7 +2,6 @@ package raftstore
 
 import (
 	"errors"
-	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -189,9 +188,7 @@ func TestMesh_quickRestarts(t *testing.T) {
 			if s == nil {
 				continue
 			}
-			if tcp, ok := s.raw.(*net.TCPConn); ok {
-				tcp.SetLinger(0)
-			}
+			s.raw.(interface{ SetLinger(int) error }).SetLinger(0)
 			s.raw.Close()
 		}
 		b.Close()

@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -106,24 +107,51 @@ func (f *outFrame) release() {
 	}
 }
 
+// newFrameReader has room for any frame of up to 64 KiB at once.
+func newFrameReader(r io.Reader) *bufio.Reader { return bufio.NewReaderSize(r, 64<<10) }
+
 // readFrame reads one frame. Memory grows with the bytes that arrive, never
 // with the length that is announced.
 func readFrame(r *bufio.Reader) (frame, error) {
-	var prefix [4]byte
-	if _, err := io.ReadFull(r, prefix[:]); err != nil {
+	prefix, err := r.Peek(4)
+	if err != nil {
+		if len(prefix) > 0 {
+			err = noEOF(err)
+		}
 		return frame{}, err
 	}
-	size := int(binary.BigEndian.Uint32(prefix[:]))
+	size := int(binary.BigEndian.Uint32(prefix))
 	if size < frameFixed+4 || size > frameFixed+4+maxPayload {
 		return frame{}, fmt.Errorf("%w: length %d", errBadFrame, size)
 	}
-	body, err := readGrowing(r, size)
+	sum := crc32.Checksum(prefix, castagnoli)
+	if _, err := r.Discard(4); err != nil {
+		return frame{}, err
+	}
+	if size > r.Size() {
+		body, err := readGrowing(r, size)
+		if err != nil {
+			return frame{}, err
+		}
+		return parseFrame(body, sum)
+	}
+	body, err := r.Peek(size)
+	if err != nil {
+		return frame{}, noEOF(err)
+	}
+	f, err := parseFrame(body, sum)
 	if err != nil {
 		return frame{}, err
 	}
-	end := size - 4
-	sum := crc32.Update(crc32.Checksum(prefix[:], castagnoli), castagnoli, body[:end])
-	if sum != binary.BigEndian.Uint32(body[end:]) {
+	f.payload = bytes.Clone(f.payload) // the rest of the buffer is the next frames'
+	_, err = r.Discard(size)
+	return f, err
+}
+
+// parseFrame reads what follows the length, whose checksum is given.
+func parseFrame(body []byte, sum uint32) (frame, error) {
+	end := len(body) - 4
+	if crc32.Update(sum, castagnoli, body[:end]) != binary.BigEndian.Uint32(body[end:]) {
 		return frame{}, fmt.Errorf("%w: checksum differs", errBadFrame)
 	}
 	f := frame{

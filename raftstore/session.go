@@ -28,9 +28,11 @@ type frameHook func(to uint64, raw []byte, inject func(raw []byte)) bool
 
 // session is one open connection with a peer.
 //
-// Two goroutines serve it: run reads, writeLoop writes, pings, and watches for
-// silence. Nobody else touches the connection, so a peer that takes nothing
-// holds up only its own queue, for as long as one write may take.
+// Two goroutines serve it: run reads, and writeLoop writes what is queued. A
+// small frame that finds the queue empty and the connection at rest is written by
+// who queues it, as far as that does not block: waking a goroutine costs more
+// than the write. So a peer that takes nothing holds up only its own queue, for
+// as long as one write may take. Mesh.keepSessions pings and watches for silence.
 type session struct {
 	mesh     *Mesh
 	peer     *remote
@@ -51,6 +53,10 @@ type session struct {
 	ended chan struct{} // closed when run has detached it
 	wake  chan struct{} // the queue is not empty
 
+	writing sync.Mutex // held by who writes, before mu
+	bw      *bufio.Writer
+	wrote   time.Time // when something was written last
+
 	mu       sync.Mutex
 	cause    error
 	queue    sendQueue
@@ -60,14 +66,18 @@ type session struct {
 }
 
 func newSession(m *Mesh, raw, conn net.Conn, br *bufio.Reader) *session {
-	return &session{
-		mesh: m, raw: raw, br: br,
-		conn:  &timedConn{Conn: conn, limit: m.limits.write, start: m.start},
+	timed := &timedConn{Conn: conn, limit: m.limits.write, start: m.start}
+	timed.direct, _ = raw.(*directConn)
+	s := &session{
+		mesh: m, raw: raw, br: br, conn: timed,
+		bw:    bufio.NewWriterSize(timed, 64<<10),
 		done:  make(chan struct{}),
 		full:  make(chan struct{}),
 		ended: make(chan struct{}),
 		wake:  make(chan struct{}, 1),
 	}
+	s.writing.Lock() // until run: the hello's answer goes first
+	return s
 }
 
 func (s *session) direction() string {
@@ -101,10 +111,17 @@ func (s *session) endCause() error {
 // run serves an attached session until it ends.
 func (s *session) run() {
 	s.conn.count(s.peer)
+	s.conn.deadline = time.Time{} // that of the handshake was taken back
+	s.writing.Unlock()
 	stop := context.AfterFunc(s.mesh.ctx, func() { s.raw.SetWriteDeadline(time.Now().Add(farewell)) })
 	defer stop()
+	s.mesh.keep(s)
+	defer s.mesh.drop(s)
 	var writer sync.WaitGroup
 	writer.Go(s.writeLoop)
+	if !s.inbound {
+		s.ping() // measures the round trip
+	}
 	for {
 		f, err := readFrame(s.br)
 		if err != nil {
@@ -188,18 +205,28 @@ func (s *session) enqueue(l laneID, f *outFrame) (queued bool, room <-chan struc
 
 func (s *session) push(l laneID, f *outFrame) (queued bool, room <-chan struct{}) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.cause != nil || s.handover.retired {
+		s.mu.Unlock()
 		return false, s.full
 	}
 	if !s.queue.add(l, f) {
+		defer s.mu.Unlock()
 		return false, s.queue.room()
 	}
+	s.mu.Unlock()
+	// Commit indexes come from raft's own goroutines, which have better to do.
+	if l == laneCommit || !s.writeNow() {
+		s.signal()
+	}
+	return true, nil
+}
+
+// signal has writeLoop look at the queue.
+func (s *session) signal() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
 	}
-	return true, nil
 }
 
 func (s *session) tryEnqueue(l laneID, f *outFrame) {

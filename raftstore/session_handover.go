@@ -25,10 +25,7 @@ func (s *session) retire() bool {
 	}
 	s.handover.retired, s.handover.since = true, time.Now()
 	close(s.full)
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
+	s.signal()
 	return true
 }
 

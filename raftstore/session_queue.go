@@ -68,6 +68,25 @@ func (q *sendQueue) add(id laneID, f *outFrame) bool {
 	return true
 }
 
+// only removes the one frame that waits, if it is just one and a small one.
+func (q *sendQueue) only() *outFrame {
+	lane := &q.urgent
+	if len(lane.frames) == 0 {
+		lane = &q.bulk
+	}
+	if q.commit != nil || len(q.urgent.frames)+len(q.bulk.frames) != 1 || lane.bytes > smallCall {
+		return nil
+	}
+	f := lane.frames[0]
+	lane.frames[0] = nil
+	lane.frames, lane.bytes = lane.frames[:0], 0
+	if q.waiting != nil {
+		close(q.waiting)
+		q.waiting = nil
+	}
+	return f
+}
+
 // room is closed when frames have been taken.
 func (q *sendQueue) room() <-chan struct{} {
 	if q.waiting == nil {
