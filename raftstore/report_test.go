@@ -13,15 +13,13 @@ import (
 	"github.com/conclave-kv/conclave/internal/conclavepb"
 )
 
-func nobody(uint64) string { return "" }
-
 func TestNode_report(t *testing.T) {
 	nodes := openCluster(t, 3, 300*time.Millisecond)
 	leader := leaderAmong(t, nodes, 0)
 	term := leader.Term()
 	propose(t, leader, term, "x")
 	eventually(t, "a report of a cluster that works", func() bool {
-		r := leader.Report(nobody)
+		r := leader.Report(nameless)
 		acked := 0
 		for _, p := range r.Peers {
 			if p.AckedIndex >= r.CommitIndex && p.Inbound && p.Outbound {
@@ -30,7 +28,7 @@ func TestNode_report(t *testing.T) {
 		}
 		return acked == 2 && len(r.Troubles) == 0
 	})
-	r := leader.Report(nobody)
+	r := leader.Report(nameless)
 	if r.Role != roleLeader || r.Leader != r.MemberId || r.Term != term || r.VotedFor != r.MemberId || r.VotedTerm != term {
 		t.Errorf("leader: %v", r)
 	}

@@ -20,7 +20,7 @@ type session struct {
 	c         *cli.Context
 	spec      clientv3.ConfigSpec // without endpoints
 	endpoints []string
-	dial      []grpc.DialOption
+	through   dialer // nil: the system's resolver
 	print     printer
 }
 
@@ -115,6 +115,18 @@ func (s *session) connect() (*clientv3.Client, error) {
 // connectTo returns a client for other endpoints. Connecting itself happens
 // with the first call.
 func (s *session) connectTo(endpoints []string) (*clientv3.Client, error) {
+	cfg, err := s.clientConfig(endpoints)
+	if err != nil {
+		return nil, err
+	}
+	client, err := clientv3.New(*cfg)
+	if err != nil {
+		return nil, withCode(exitBadConnection, err)
+	}
+	return client, nil
+}
+
+func (s *session) clientConfig(endpoints []string) (*clientv3.Config, error) {
 	spec := s.spec
 	spec.Endpoints = endpoints
 	cfg, err := clientv3.NewClientConfig(&spec, nil)
@@ -122,12 +134,11 @@ func (s *session) connectTo(endpoints []string) (*clientv3.Client, error) {
 		return nil, withCode(exitBadArgs, tlsHint(&spec, err))
 	}
 	// A proxy variable meant for the web must not lead the way to a cluster.
-	cfg.DialOptions = append([]grpc.DialOption{grpc.WithNoProxy()}, s.dial...)
-	client, err := clientv3.New(*cfg)
-	if err != nil {
-		return nil, withCode(exitBadConnection, err)
+	cfg.DialOptions = []grpc.DialOption{grpc.WithNoProxy()}
+	if s.through != nil {
+		cfg.DialOptions = append(cfg.DialOptions, dialWith(s.through))
 	}
-	return client, nil
+	return cfg, nil
 }
 
 // tlsHint names the flag whose file could not be used.
@@ -150,11 +161,11 @@ func (s *session) timeout() (context.Context, context.CancelFunc) {
 // dialer is how a resolver other than the system's connects.
 type dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
-// dialThrough has grpc connect with dial, which resolves names its own way.
-func dialThrough(dial dialer) []grpc.DialOption {
-	return []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+// dialWith has grpc connect with dial.
+func dialWith(dial dialer) grpc.DialOption {
+	return grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 		return dial(ctx, "tcp", address)
-	})}
+	})
 }
 
 // withClient opens a session, connects, and calls do with a context that ends

@@ -35,7 +35,7 @@ func (s *session) findEndpoints() error {
 		return err
 	}
 	s.endpoints = found.TLS
-	s.dial = dialThrough(resolver.DialContext)
+	s.through = resolver.DialContext
 	if len(s.endpoints) > 0 {
 		// Records with and without TLS are never mixed: one forged plain
 		// record would be enough to read along.

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"testing"
 	"time"
@@ -30,6 +31,7 @@ func TestScripts(t *testing.T) {
 			"freeports": cmdFreePorts,
 			"reachable": cmdReachable,
 			"exitcode":  cmdExitCode,
+			"says":      cmdSays,
 			"zone":      cmdZone,
 		},
 	})
@@ -53,13 +55,29 @@ func cmdReachable(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: reachable ENDPOINT")
 	}
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 		err := ts.Exec("conclave", "--endpoints", args[0], "--command-timeout", "1s", "endpoint", "health")
 		if err == nil {
 			return
 		}
 	}
 	ts.Fatalf("%s did not become healthy", args[0])
+}
+
+// cmdSays runs a program again and again, until what it prints matches.
+func cmdSays(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: says PATTERN PROGRAM [ARG...]")
+	}
+	pattern, err := regexp.Compile(args[0])
+	ts.Check(err)
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		_ = ts.Exec(args[1], args[2:]...) // what it says counts
+		if pattern.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+	}
+	ts.Fatalf("%v never said %q", args[1:], args[0])
 }
 
 // cmdExitCode runs a program and checks the number it exits with; stdout and

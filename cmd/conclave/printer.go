@@ -26,6 +26,7 @@ type printer interface {
 	alarm(*clientv3.AlarmResponse) error
 	endpointHealth([]endpointHealth) error
 	endpointStatus([]endpointStatus) error
+	raftReports([]raftAnswer) error
 }
 
 // newPrinter returns the printer for --write-out. hex is --hex.
@@ -62,6 +63,7 @@ func (u unsupported) memberAdd(*clientv3.MemberAddResponse) error   { return u.r
 func (u unsupported) alarm(*clientv3.AlarmResponse) error           { return u.refuse() }
 func (u unsupported) endpointHealth([]endpointHealth) error         { return u.refuse() }
 func (u unsupported) endpointStatus([]endpointStatus) error         { return u.refuse() }
+func (u unsupported) raftReports([]raftAnswer) error                { return u.refuse() }
 
 func (u unsupported) memberRemove(uint64, *clientv3.MemberRemoveResponse) error { return u.refuse() }
 func (u unsupported) memberUpdate(uint64, *clientv3.MemberUpdateResponse) error { return u.refuse() }

@@ -92,6 +92,7 @@ func commands() []*cli.Command {
 		moveLeaderCommand(),
 		endpointCommand(),
 		alarmCommand(),
+		debugCommand(),
 		certCommand(),
 		secretCommand(),
 		devCommand(),
