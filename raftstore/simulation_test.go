@@ -19,7 +19,7 @@ import (
 
 var (
 	simSeed      = flag.Uint64("seed", 0, "run only the schedule of this seed, and log")
-	simSchedules = flag.Uint64("schedules", 2000, "how many schedules TestSimulation runs; 100 under the race detector")
+	simSchedules = flag.Uint64("schedules", 2000, "how many schedules TestSimulation runs; 100 with -short")
 	simFirst     = flag.Uint64("first", 1, "seed of the first schedule")
 )
 
@@ -35,7 +35,7 @@ func TestSimulation(t *testing.T) {
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // there is much to collect, and little to keep
 	schedules := *simSchedules
-	if raceDetector && schedules == 2000 {
+	if testing.Short() && schedules == 2000 {
 		schedules = 100
 	}
 	var next atomic.Uint64
