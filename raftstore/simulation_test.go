@@ -19,7 +19,7 @@ import (
 
 var (
 	simSeed      = flag.Uint64("seed", 0, "run only the schedule of this seed, and log")
-	simSchedules = flag.Uint64("schedules", 2000, "how many schedules TestSimulation runs; 100 with -short")
+	simSchedules = flag.Uint64("schedules", 300, "how many schedules TestSimulation runs; at most 100 with -short")
 	simFirst     = flag.Uint64("first", 1, "seed of the first schedule")
 )
 
@@ -35,8 +35,8 @@ func TestSimulation(t *testing.T) {
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // there is much to collect, and little to keep
 	schedules := *simSchedules
-	if testing.Short() && schedules == 2000 {
-		schedules = 100
+	if testing.Short() {
+		schedules = min(schedules, 100)
 	}
 	var next atomic.Uint64
 	next.Store(*simFirst)
