@@ -2,30 +2,35 @@ package member
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 )
 
-// The state file is at most this far behind what was applied.
 const (
+	// commitInterval is how long after the first change a commit begins, so that
+	// one transaction serves all in between.
 	commitInterval = 100 * time.Millisecond
-	commitRecords  = 10000
+	// commitStuck is how long one commit may take before the process ends: the
+	// disk hangs, and whoever watches the process sees it.
+	commitStuck = 10 * time.Second
+	// maxBacklog is how many applied bytes may wait for the state file before new
+	// requests are refused: half of where applying itself would have to wait.
+	maxBacklog = 128 << 20
 )
 
-// prunesPerTick bounds what is removed after a compaction at each tick, beside
-// what writes remove: some ten thousand keys a tick.
-const prunesPerTick = 32
+// prunesPerCommit bounds what is removed after a compaction with each commit,
+// beside what writes remove: some ten thousand keys.
+const prunesPerCommit = 32
 
-// idleInterval is how often the committer of an idle member looks whether there is
-// anything to write although nobody said so.
-const idleInterval = time.Second
-
-// committer writes what was applied to the state file, in the background. While
-// nothing is applied it sleeps.
+// committer writes what was applied to the state file, in the background. It
+// sleeps while there is nothing to write.
 type committer struct {
-	m       *Member
-	applied chan struct{} // something was, since it last woke up
-	full    chan struct{}
+	m     *Member
+	work  chan struct{} // something is to be written
+	full  chan struct{} // so much that it should not wait
+	stuck time.Duration // commitStuck, less in tests
+	write func() error  // the Machine's Commit
 
 	mu        sync.Mutex
 	committed chan struct{} // closed after the next commit
@@ -33,68 +38,74 @@ type committer struct {
 
 func newCommitter(m *Member) *committer {
 	return &committer{
-		m: m, applied: make(chan struct{}, 1), full: make(chan struct{}, 1),
-		committed: make(chan struct{}),
+		m: m, work: make(chan struct{}, 1), full: make(chan struct{}, 1),
+		stuck: commitStuck, write: m.machine.Commit, committed: make(chan struct{}),
 	}
 }
 
 // kick is called after each publication; it never blocks.
 func (c *committer) kick() {
-	wake(c.applied)
-	if c.m.machine.Queued() >= commitRecords {
-		wake(c.full)
+	signal(c.work)
+	if _, due := c.m.machine.Pending(); due {
+		signal(c.full)
 	}
 }
 
-func wake(sleeper chan<- struct{}) {
+// signal wakes the receiver of a channel with room for one signal.
+func signal(c chan struct{}) {
 	select {
-	case sleeper <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
 
 // run commits until the member stops. The Machine's Close commits the rest.
 func (c *committer) run() {
-	wait := time.NewTimer(commitInterval) // for what the start left to do
+	signal(c.work) // for what was replayed
+	wait := time.NewTimer(commitInterval)
 	defer wait.Stop()
 	for {
+		select {
+		case <-c.work:
+		case <-c.m.ctx.Done():
+			return
+		}
+		wait.Reset(commitInterval)
 		select {
 		case <-wait.C:
 		case <-c.full:
 		case <-c.m.ctx.Done():
 			return
 		}
-		more := c.prune()
-		start, queued := time.Now(), c.m.machine.Queued() > 0
-		if err := c.m.machine.Commit(); err != nil {
+		if err := c.commit(); err != nil {
 			c.m.cfg.Fatal(err)
 			return
 		}
-		if queued {
-			c.m.metrics.commits.Observe(time.Since(start).Seconds())
-		}
 		c.announce()
-		if !more {
-			wait.Reset(idleInterval)
-			select {
-			case <-c.applied:
-			case <-wait.C:
-			case <-c.m.ctx.Done():
-				return
-			}
-		}
-		wait.Reset(commitInterval)
 	}
 }
 
-// prune reports whether a compaction has left more to remove.
-func (c *committer) prune() bool {
-	for range prunesPerTick {
-		if !c.m.machine.Prune() {
-			return false
+// commit prunes and writes. When it hangs, nobody can end it; so a timer ends
+// the process.
+func (c *committer) commit() error {
+	for n := 0; c.m.machine.Prune(); n++ {
+		if n == prunesPerCommit {
+			signal(c.work)
+			break
 		}
 	}
-	return true
+	some, _ := c.m.machine.Pending()
+	if !some {
+		return nil
+	}
+	hangs := time.AfterFunc(c.stuck, func() {
+		c.m.cfg.Fatal(fmt.Errorf("a write to the state file has been under way for %v: the disk hangs; repair it, then start this member again", c.stuck))
+	})
+	defer hangs.Stop()
+	start := time.Now()
+	err := c.write()
+	c.m.metrics.commits.Observe(time.Since(start).Seconds())
+	return err
 }
 
 func (c *committer) announce() {

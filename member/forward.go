@@ -84,6 +84,9 @@ func (m *Member) answerForward(ctx context.Context, from uint64, payload []byte)
 	if lead, _ := m.node.Leadership(); lead.Leader != m.cfg.ID || lead.Term != msg.Term {
 		return nil, &raftstore.CallError{Code: codeNotLeader, Text: "not the leader of that term"}
 	}
+	if m.behind() {
+		return nil, &raftstore.CallError{Code: raftstore.CodeBusy, Text: "the disk of the leader is too slow"}
+	}
 	switch m.forwarded.take(from, msg.Term, msg.Batch) {
 	case takenBefore:
 		return nil, nil
@@ -99,3 +102,7 @@ func (m *Member) answerForward(ctx context.Context, from uint64, payload []byte)
 	}
 	return nil, err
 }
+
+// behind reports whether the state file is so far behind what was applied that
+// nothing more should be.
+func (m *Member) behind() bool { return m.machine != nil && m.machine.Backlog() > m.backlogLimit }

@@ -46,8 +46,8 @@ type Config struct {
 	// make it so, far from where any other member counts, and from where this
 	// one did before a restart.
 	FirstBatch uint64
-	// Fatal is called once, from a goroutine of the Member, when the member
-	// cannot go on; the process must end.
+	// Fatal is called from a goroutine of the Member when the member cannot go
+	// on; the process must end. It must not block, and may be called again.
 	Fatal    func(error)
 	Log      zerolog.Logger
 	Registry prometheus.Registerer
@@ -55,17 +55,18 @@ type Config struct {
 
 // Member is one member of a cluster.
 type Member struct {
-	cfg       Config
-	node      *raftstore.Node
-	mesh      *raftstore.Mesh
-	machine   *fsm.Machine
-	proposer  *proposer
-	forwarded forwarded
-	committer *committer
-	metrics   *memberMetrics
-	ctx       context.Context
-	cancel    context.CancelFunc
-	work      sync.WaitGroup
+	cfg          Config
+	node         *raftstore.Node
+	mesh         *raftstore.Mesh
+	machine      *fsm.Machine
+	proposer     *proposer
+	forwarded    forwarded
+	committer    *committer
+	backlogLimit int64 // maxBacklog, less in tests
+	metrics      *memberMetrics
+	ctx          context.Context
+	cancel       context.CancelFunc
+	work         sync.WaitGroup
 
 	started atomic.Bool // node is there
 
@@ -85,6 +86,8 @@ func New(cfg Config, mesh *raftstore.Mesh, machine *fsm.Machine) *Member {
 		machine:   machine,
 		published: machine.View(),
 		changed:   make(chan struct{}),
+
+		backlogLimit: maxBacklog,
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.proposer = newProposer(m, cfg.FirstBatch)
@@ -260,6 +263,7 @@ func (s sink) Published(view *fsm.View) {
 func (s sink) Installed(view *fsm.View) {
 	s.m.proposer.installed(view.Term)
 	s.m.committer.announce()
+	s.m.committer.kick() // it may have to prune
 	s.m.publish(view)
 }
 

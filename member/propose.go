@@ -108,7 +108,7 @@ func (p *proposer) enqueue(encode func([]byte) ([]byte, error), wait chan fsm.Re
 	switch {
 	case p.ended:
 		return ErrStopped
-	case p.queued > queueBytes:
+	case p.queued > queueBytes, p.m.behind():
 		return ErrTooManyRequests
 	}
 	if n := len(p.queue); n == 0 || p.queue[n-1].full() {

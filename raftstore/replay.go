@@ -50,10 +50,22 @@ func replay(machine Machine, logs raft.LogStore, changed func(uint64, *conclavep
 		if len(batch) == replayBatch || index == committed {
 			a.ApplyBatch(batch)
 			batch = batch[:0]
+			if err := commitDue(machine); err != nil {
+				return err
+			}
 		}
 	}
 	log.Info().Uint64("state-index", synced).Uint64("commit-index", max(committed, synced)).
 		Uint64("last-index", last).Msg("replayed the log")
+	return nil
+}
+
+// commitDue lets a Machine write to its state file what it queues for it, so
+// that replaying a long log does not hold all of that in memory.
+func commitDue(machine Machine) error {
+	if m, ok := machine.(interface{ CommitDue() error }); ok {
+		return m.CommitDue()
+	}
 	return nil
 }
 

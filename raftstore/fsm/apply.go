@@ -70,6 +70,7 @@ func (m *Machine) apply(index uint64, req request, wanted bool) Result {
 		m.decode(index, req.body, &v)
 		m.clusterVersion, m.changed.clusterVersion = v.Version, v.Version
 	case KindLedger:
+		m.changed.other += len(req.body)
 		_, err := m.ledger.Apply(req.body)
 		if err != nil && !errors.Is(err, ledger.ErrRejected) {
 			m.fatal(index, err)

@@ -87,6 +87,7 @@ func (m *Machine) Prepare(path string) (interface {
 	if l.at.index == 0 {
 		return nil, errors.Join(fmt.Errorf("%w: %s has no position in the log", ErrNotReceived, path), f.close())
 	}
+	f.path = m.file.Load().path
 	return &prepared{position: l.at, loaded: l, machine: m, file: f}, nil
 }
 

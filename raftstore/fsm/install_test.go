@@ -120,8 +120,8 @@ func TestInstall_replacesEverything(t *testing.T) {
 	if got := hashOf(t, m); got != want {
 		t.Fatalf("installed\n%s, want\n%s", got, want)
 	}
-	if index, _ := m.Synced().Position(); index != 50 || m.Queued() != 0 {
-		t.Fatalf("synced to %d, %d records queued", index, m.Queued())
+	if index, _ := m.Synced().Position(); index != 50 || m.Backlog() != 0 {
+		t.Fatalf("synced to %d, %d bytes queued", index, m.Backlog())
 	}
 	if len(sink.installed) != 1 || sink.installed[0] != m.View() {
 		t.Fatalf("the sink was told of %d installs", len(sink.installed))
@@ -179,7 +179,7 @@ func TestInstall_commitUnderWay(t *testing.T) {
 	}
 	committed := make(chan error)
 	go func() { committed <- m.Commit() }()
-	for old.queue.size() != 0 { // until the commit took its change sets
+	for n, _ := old.queue.size(); n != 0; n, _ = old.queue.size() { // until the commit took its change sets
 		if err := m.file.Load().db.View(m.file.Load().keys.Check); err == nil {
 			t.Fatal("nothing was pending")
 		}
@@ -211,7 +211,7 @@ func TestInstall_besideEverything(t *testing.T) {
 	var work sync.WaitGroup
 	for name, do := range map[string]func() error{
 		"commit":   m.Commit,
-		"prune":    func() error { m.Prune(); m.Queued(); return nil },
+		"prune":    func() error { m.Prune(); m.Pending(); m.Backlog(); return nil },
 		"hash":     func() error { _, err := m.HashKV(0); return err },
 		"size":     func() error { _, _, err := m.Size(); return err },
 		"position": func() error { m.Synced().Position(); m.CompactedOnDisk(); return nil },

@@ -28,7 +28,8 @@ type Options struct {
 
 // Machine is the replicated state of one member.
 type Machine struct {
-	quota int64
+	quota      int64
+	maxBacklog int64 // of applied bytes, where applying waits
 	sink  Sink
 	log   zerolog.Logger
 	file  atomic.Pointer[stateFile] // replaced by an install, with applying held
@@ -67,7 +68,7 @@ func Open(o Options) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Machine{quota: o.Quota, sink: noSink{}, log: o.Log, loaded: l}
+	m := &Machine{quota: o.Quota, maxBacklog: maxBacklog, sink: noSink{}, log: o.Log, loaded: l}
 	m.file.Store(f)
 	m.publishView()
 	return m, nil
@@ -91,12 +92,20 @@ func (m *Machine) Synced() interface {
 	return *m.file.Load().synced.Load()
 }
 
-// begin starts or continues a batch of entries.
+// begin starts or continues a batch of entries. It is the one place where
+// applying may wait for the disk: when the state file is so far behind that
+// memory is at stake. A leader's proposers stop long before; so this member
+// follows, and falls behind.
 func (m *Machine) begin() {
-	if !m.held {
-		m.applying.Lock()
-		m.held = true
+	if m.held {
+		return
 	}
+	if room := m.file.Load().queue.full(m.maxBacklog); room != nil {
+		m.log.Warn().Int64("bytes", m.Backlog()).Msg("the disk is too slow for the state file; applying waits for it")
+		<-room
+	}
+	m.applying.Lock()
+	m.held = true
 }
 
 // Prune takes a bounded step in removing what a compaction made unreachable,
@@ -162,8 +171,26 @@ func (m *Machine) publishView() *View {
 	return view
 }
 
-// Queued is how many records wait for Commit. Safe for concurrent use.
-func (m *Machine) Queued() int { return m.file.Load().queue.size() }
+// Pending reports whether some change waits for Commit, and due whether so much
+// does that Commit should not wait for more. Safe for concurrent use.
+func (m *Machine) Pending() (some, due bool) {
+	records, bytes := m.file.Load().queue.size()
+	return records > 0, records >= dueRecords || bytes >= dueBytes
+}
+
+// CommitDue commits if so much waits that a commit is due. For replaying a log,
+// beside which nobody else commits.
+func (m *Machine) CommitDue() error {
+	if _, due := m.Pending(); due {
+		return m.Commit()
+	}
+	return nil
+}
+
+// Backlog is how many bytes are applied and not in the state file yet, those
+// being written included. At 256 MiB applying waits; proposers should stop
+// well before. Safe for concurrent use.
+func (m *Machine) Backlog() int64 { return m.file.Load().queue.backlog.Load() }
 
 // Commit writes everything queued, and the position it belongs to, to the state
 // file in one synced transaction, beside applying and installs. After an error

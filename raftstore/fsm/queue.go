@@ -3,11 +3,24 @@ package fsm
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"go.etcd.io/bbolt"
 
 	"github.com/conclave-kv/conclave/kv"
 	"github.com/conclave-kv/conclave/pki/ledger"
+)
+
+// Bounds on what is applied and not yet in the state file.
+const (
+	// dueRecords and dueBytes are what is worth a transaction of its own,
+	// whatever the time: larger ones only make everybody wait longer.
+	dueRecords = 10_000
+	dueBytes   = 16 << 20
+	// maxBacklog is where applying waits for the disk: what waits is in memory,
+	// next to all keys, and a log written at 50 MB/s fills this in five seconds
+	// in which the disk did nothing else. Backlog lets proposers stop before.
+	maxBacklog = 256 << 20
 )
 
 // changeSet is what one publication changed, and where in the log it was. Parts
@@ -18,6 +31,7 @@ type changeSet struct {
 	ledger         *ledger.Changes
 	members        *Members
 	clusterVersion string
+	other          int // bytes of the requests that changed something else than keys
 }
 
 func (c *changeSet) write(tx *bbolt.Tx) error {
@@ -37,39 +51,97 @@ func (c *changeSet) write(tx *bbolt.Tx) error {
 	return errors.Join(errs...)
 }
 
-// weight is how many records the set writes, at least one for its position.
-func (c *changeSet) weight() int {
+// records is how many records the set writes, at least one for its position.
+func (c *changeSet) records() int {
 	if c.keys == nil {
 		return 1
 	}
 	return 1 + c.keys.Len()
 }
 
+// setBytes is about what a set takes beside its records.
+const setBytes = 256
+
+// bytes is about what the set takes of memory.
+func (c *changeSet) bytes() int64 {
+	n := setBytes + c.other
+	if c.keys != nil {
+		n += c.keys.Bytes()
+	}
+	return int64(n)
+}
+
 // queue holds change sets between apply and commit.
 type queue struct {
-	mu     sync.Mutex
-	sets   []*changeSet
-	weight int
+	mu      sync.Mutex
+	sets    []*changeSet
+	records int
+	pending int64         // bytes of sets
+	room    chan struct{} // closed when backlog has fallen; nil: nobody waits
+	ended   bool          // nothing will be committed any more
+
+	backlog atomic.Int64 // bytes of sets and of those being committed
 }
 
 func (q *queue) push(c *changeSet) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.sets = append(q.sets, c)
-	q.weight += c.weight()
+	q.records += c.records()
+	q.pending += c.bytes()
+	q.backlog.Add(c.bytes())
 }
 
-// take empties the queue.
-func (q *queue) take() []*changeSet {
+// take empties the queue; done follows when the sets are in the file.
+func (q *queue) take() (sets []*changeSet, bytes int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	sets := q.sets
-	q.sets, q.weight = nil, 0
-	return sets
+	sets, bytes = q.sets, q.pending
+	q.sets, q.records, q.pending = nil, 0, 0
+	return sets, bytes
 }
 
-func (q *queue) size() int {
+// done gives back the room of sets that were taken.
+func (q *queue) done(bytes int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.weight
+	q.backlog.Add(-bytes)
+	q.wake()
+}
+
+// end lets go who waits for room: there never will be.
+func (q *queue) end() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.ended = true
+	q.wake()
+}
+
+func (q *queue) wake() {
+	if q.room != nil {
+		close(q.room)
+		q.room = nil
+	}
+}
+
+// full returns a channel to wait for room on, nil where there is room.
+func (q *queue) full(limit int64) <-chan struct{} {
+	if q.backlog.Load() < limit {
+		return nil
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.ended || q.backlog.Load() < limit {
+		return nil
+	}
+	if q.room == nil {
+		q.room = make(chan struct{})
+	}
+	return q.room
+}
+
+func (q *queue) size() (records int, bytes int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.records, q.pending
 }

@@ -19,6 +19,7 @@ import (
 // changes that wait to be written to it. An install replaces all of it at once,
 // so that what was queued for one file can never reach another.
 type stateFile struct {
+	path   string // where it is, or will be once it is installed
 	db     *bbolt.DB
 	keys   *kv.Store
 	queue  queue
@@ -43,7 +44,7 @@ func openFile(path string, flag int, quota int64) (f *stateFile, l loaded, err e
 	if err := checkFile(path); err != nil {
 		return nil, l, err
 	}
-	f = &stateFile{}
+	f = &stateFile{path: path}
 	err = guarded(func() error {
 		f.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
 			Timeout:         1, // nanosecond: a file in use is an error, not a wait
@@ -149,7 +150,7 @@ func (f *stateFile) commit() error {
 	if f.failed != nil || f.closed {
 		return f.failed
 	}
-	sets := f.queue.take()
+	sets, bytes := f.queue.take()
 	if len(sets) == 0 {
 		return nil
 	}
@@ -163,7 +164,8 @@ func (f *stateFile) commit() error {
 		return at.write(tx)
 	})
 	if err != nil {
-		f.failed = fmt.Errorf("write state file %s: %w", f.db.Path(), err)
+		f.failed = fmt.Errorf("write state file %s: %w", f.path, err)
+		f.queue.end()
 		return f.failed
 	}
 	for i := len(sets) - 1; i >= 0; i-- {
@@ -173,6 +175,7 @@ func (f *stateFile) commit() error {
 		}
 	}
 	f.synced.Store(&at)
+	f.queue.done(bytes)
 	return nil
 }
 
@@ -204,6 +207,7 @@ func closedError(err error) error {
 // get kv.ErrClosed.
 func (f *stateFile) close() error {
 	f.keys.Close() // before waiting, so that nobody waits in turn
+	f.queue.end()
 	f.commits.Lock()
 	defer f.commits.Unlock()
 	f.closed = true
