@@ -32,8 +32,8 @@ type simulation struct {
 	log      zerolog.Logger
 	ghosts   sync.WaitGroup // processes that ended
 	fatal    chan *simRun   // processes that have to end
-	rafts    map[*raft.Raft]bool
-	states   *simStates // nil: the log is kept whole, and nothing installed
+	rafts    sync.Map       // of *raft.Raft: all that ran
+	states   *simStates     // nil: the log is kept whole, and nothing installed
 }
 
 // simMember is an id with a disk, and the process that runs, if any.
@@ -67,7 +67,7 @@ type simRun struct {
 }
 
 func newSimulation(sch schedule, log zerolog.Logger) *simulation {
-	s := &simulation{schedule: sch, net: newFaultNet(int64(sch.seed)), log: log, fatal: make(chan *simRun, 64), rafts: map[*raft.Raft]bool{}}
+	s := &simulation{schedule: sch, net: newFaultNet(int64(sch.seed)), log: log, fatal: make(chan *simRun, 64)}
 	s.history = newHistory(s)
 	for id := range uint64(sch.members + sch.spares) {
 		s.members = append(s.members, &simMember{
@@ -150,6 +150,7 @@ func (s *simulation) start(id uint64) {
 	if run.machine.Applied() < recorded {
 		s.history.fail("member %d serves what it has up to %d, and its log says that %d is agreed", id, run.machine.Applied(), recorded)
 	}
+	s.rafts.Store(node.raft().Raft, true)
 	if _, conf := node.Membership(); len(conf.Servers) == 0 { // it joins
 		run.mesh.SetPeers(peerURLs(encodeConfiguration(s.agreedMembership()), id))
 	}
@@ -165,7 +166,9 @@ func (s *simulation) start(id uint64) {
 	if s.states != nil {
 		run.clients.Go(func() { run.commit(ctx) })
 	}
-	run.clients.Go(func() { run.write(ctx) })
+	for w := range simWriters {
+		run.clients.Go(func() { run.write(ctx, w) })
+	}
 	run.clients.Go(func() { run.read(ctx) })
 }
 
@@ -237,6 +240,7 @@ func (s *simulation) end(run *simRun) {
 	}
 	run.quit()
 	_ = run.node.Close()
+	s.rafts.Store(run.node.raft().Raft, true)
 	run.mesh.Close()
 	run.clients.Wait()
 }
@@ -312,7 +316,7 @@ func appendIn(raw []byte) *raft.AppendEntriesRequest {
 }
 
 // write proposes one value after the other while the process believes to lead.
-func (r *simRun) write(ctx context.Context) {
+func (r *simRun) write(ctx context.Context, writer int) {
 	for k := 0; ctx.Err() == nil; k++ {
 		lead, changed := r.node.Leadership()
 		if lead.Leader != r.id {
@@ -323,11 +327,11 @@ func (r *simRun) write(ctx context.Context) {
 			continue
 		}
 		limit, cancel := context.WithTimeout(ctx, 2*simElection)
-		value := fmt.Sprintf("%d/%d/%d", r.id, r.serial, k)
+		value := fmt.Sprintf("%d/%d/%d/%d", r.id, r.serial, writer, k)
 		err := r.node.Propose(limit, lead.Term, []byte(value))
 		cancel()
 		r.sim.history.proposed(r, value, errors.Is(err, ErrNotLeader), err)
-		r.sim.pause(ctx, simThink)
+		r.sim.pause(ctx, simWriters*simThink)
 	}
 }
 
@@ -344,8 +348,12 @@ func (r *simRun) read(ctx context.Context) {
 	}
 }
 
-// simThink is the longest that a client waits before it asks again.
-const simThink = 100 * time.Millisecond
+// A member is written to about every half of simThink, by several clients at once,
+// so that a leader cut off gathers entries.
+const (
+	simThink   = 100 * time.Millisecond
+	simWriters = 4
+)
 
 func (s *simulation) pause(ctx context.Context, most time.Duration) {
 	sleepContext(ctx, time.Duration(rand.Int64N(int64(most))))

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"testing/synctest"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // play runs the schedule, then ends all faults and waits for the cluster to
@@ -45,7 +47,7 @@ func (s *simulation) sleepUntil(at time.Time) bool {
 func (s *simulation) quiesce() {
 	synctest.Wait()
 	for _, run := range s.runs() {
-		s.rafts[run.node.raft().Raft] = true
+		s.rafts.Store(run.node.raft().Raft, true)
 	}
 	s.check()
 }
@@ -276,8 +278,9 @@ func (s *simulation) endAll() {
 	}
 	s.ghosts.Wait()
 	s.quiesce()
-	for r := range s.rafts {
-		answerForgotten(r)
-	}
+	s.rafts.Range(func(r, _ any) bool {
+		answerForgotten(r.(*raft.Raft))
+		return true
+	})
 	s.states.remove()
 }
