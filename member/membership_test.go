@@ -1,6 +1,7 @@
 package member
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"hash/fnv"
@@ -241,6 +242,33 @@ func TestMembership_lostAnswers(t *testing.T) {
 	}
 	if added == 0 {
 		t.Error("no change was made at all")
+	}
+}
+
+// The answer of a leader that made the change may be lost for good: whoever asked
+// finds the change in its own table, for each kind of change.
+func TestMembership_tableTellsTheOutcome(t *testing.T) {
+	all := startCluster(t, 3)
+	leader, other := leaderAndOther(t, all)
+	leader.peer.Handle(raftstore.KindChange, func(ctx context.Context, from uint64, payload []byte) ([]byte, error) {
+		if _, err := leader.answerChange(ctx, from, payload); err != nil {
+			return nil, err
+		}
+		return nil, errors.New("lost")
+	})
+	_, url := reserve(t)
+	added, err := other.MemberAdd(limited(t), &pb.MemberAddRequest{PeerURLs: []string{url}, IsLearner: true})
+	if err != nil || row(added.Members, added.Member.ID) == nil {
+		t.Fatalf("add: %v, %v", added, err)
+	}
+	_, moved := reserve(t)
+	updated, err := other.MemberUpdate(limited(t), &pb.MemberUpdateRequest{ID: added.Member.ID, PeerURLs: []string{moved}})
+	if err != nil || row(updated.Members, added.Member.ID).PeerURLs[0] != moved {
+		t.Fatalf("update: %v, %v", updated, err)
+	}
+	removed, err := other.MemberRemove(limited(t), &pb.MemberRemoveRequest{ID: added.Member.ID})
+	if err != nil || len(removed.Members) != 3 {
+		t.Fatalf("remove: %v, %v", removed, err)
 	}
 }
 

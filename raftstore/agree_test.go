@@ -25,3 +25,19 @@ func TestSettled_dialledAloneIsNoConsent(t *testing.T) {
 		}
 	}
 }
+
+// Two data directories of a member that joins can never both get a majority,
+// whoever answers them: the majority is of the others.
+func TestAgreement_quorum(t *testing.T) {
+	for members := 2; members <= 8; members++ {
+		a := Agreement{Members: make([]uint64, members), Joining: true}
+		others := members - 1
+		if asked := a.quorum() - 1; 2*asked <= others || asked > others {
+			t.Errorf("of %d others %d have to record a start that joins", others, asked)
+		}
+		a.Joining = false
+		if a.quorum() != members/2+1 {
+			t.Errorf("%d of %d members have to agree", a.quorum(), members)
+		}
+	}
+}

@@ -270,3 +270,29 @@ func awaitURL(t *testing.T, cl *clientv3.Client, m *testcluster.Member) {
 	}
 	t.Fatalf("%s is not known at %s: %s", m.Name, m.PeerURL, seen)
 }
+
+// A leader that was cut off does not say what it cannot know: that a member is
+// not there.
+func TestMembership_cutOffLeaderRefusesNothing(t *testing.T) {
+	c := testcluster.Start(t, 3, testcluster.Options{})
+	leader := c.Leader()
+	cl := client(t, c.Members[leader].ClientURL)
+	if _, err := cl.Put(within(t), "k", "v"); err != nil {
+		t.Fatal(err)
+	}
+	c.Isolate(leader)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := cl.MemberUpdate(ctx, 1234, []string{"http://127.0.0.1:1"})
+	if err == nil || strings.Contains(err.Error(), "member not found") {
+		t.Fatalf("the cut off leader says %v", err)
+	}
+	c.Heal()
+	until(t, "the answer of a leader that leads", func(ctx context.Context) error {
+		_, err := cl.MemberUpdate(ctx, 1234, []string{"http://127.0.0.1:1"})
+		if err != nil && strings.Contains(err.Error(), "member not found") {
+			return nil
+		}
+		return err
+	})
+}
