@@ -389,3 +389,29 @@ func TestNode_endlessTransferStartsRaftAnew(t *testing.T) {
 	})
 	g.propose("after")
 }
+
+// A member that joins goes by the peers it was told of, while its log brings it
+// through memberships of the time before its own.
+func TestMembership_joinerKeepsItsPeers(t *testing.T) {
+	g := &growing{t: t, nodes: map[uint64]*Node{}}
+	ln, url := g.reserve()
+	_, absent := g.reserve()
+	now := &conclavepb.Configuration{Servers: []*conclavepb.Server{
+		{Id: 1, PeerUrls: []string{absent}}, {Id: 2, PeerUrls: []string{absent}}, {Id: 3, PeerUrls: []string{url}, Pending: true},
+	}}
+	joiner := g.start(3, ln, nil, now)
+	listed := func() (ids []uint64) {
+		for _, p := range joiner.cfg.Mesh.Peers() {
+			ids = append(ids, p.ID)
+		}
+		return ids
+	}
+	joiner.onMembership(1, &conclavepb.Configuration{Servers: now.Servers[:1]})
+	if got := listed(); len(got) != 2 {
+		t.Fatalf("after a membership of the time before it dials %v", got)
+	}
+	joiner.onMembership(2, &conclavepb.Configuration{Servers: now.Servers[1:]})
+	if got := listed(); len(got) != 1 || got[0] != 2 {
+		t.Fatalf("after its own membership it dials %v", got)
+	}
+}
