@@ -9,7 +9,6 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 )
 
@@ -88,11 +87,10 @@ func (in *installer) stage(a *arriving) (staged *stagedFile, err error) {
 // checkSpace refuses a snapshot that the disk has no room for. The file in use
 // stays beside it until the swap.
 func checkSpace(dir string, size int64) error {
-	var disk syscall.Statfs_t
-	if err := syscall.Statfs(dir, &disk); err != nil {
+	free, err := freeSpace(dir)
+	if err != nil {
 		return fmt.Errorf("free space of %s: %w", dir, err)
 	}
-	free := int64(disk.Bavail) * int64(disk.Bsize)
 	if free-size < installReserve {
 		return fmt.Errorf("%w: %s has %d MiB free and needs %d MiB; make room there", ErrNoSpace, dir, free>>20, (size+installReserve)>>20)
 	}

@@ -158,11 +158,20 @@ func votedFor(stable raft.StableStore) (id string, term uint64) {
 func (n *Node) diskReport(stuck time.Duration) *conclavepb.RaftDisk {
 	r := &conclavepb.RaftDisk{StuckSeconds: stuck.Seconds()}
 	r.SyncP50Seconds, r.SyncP99Seconds = quantile(n.logs.meters.fsync, 0.5), quantile(n.logs.meters.fsync, 0.99)
-	var disk syscall.Statfs_t
-	if stuck == 0 && n.cfg.Dir != "" && syscall.Statfs(n.cfg.Dir, &disk) == nil {
-		r.FreeBytes = int64(disk.Bavail) * int64(disk.Bsize)
+	if stuck == 0 && n.cfg.Dir != "" {
+		r.FreeBytes, _ = freeSpace(n.cfg.Dir) // 0 where it is unknown
 	}
 	return r
+}
+
+// freeSpace is what a user may still write to the file system of a directory, in
+// bytes. It may block while the disk hangs.
+func freeSpace(dir string) (int64, error) {
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(dir, &disk); err != nil {
+		return 0, err
+	}
+	return int64(disk.Bavail) * int64(disk.Bsize), nil //nolint:unconvert // other systems have other types
 }
 
 // quantile is the upper bound of the histogram's bucket that q falls into; 0
