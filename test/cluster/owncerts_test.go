@@ -18,15 +18,7 @@ func TestOwnCertificates_sameFlagsAsEtcd(t *testing.T) {
 			g := newGroup(t, 3, true)
 			issueOwn(t, g)
 			for _, m := range g.members {
-				var argv []string
-				for _, word := range m.flags() {
-					if word == "--cluster-secret-file" || word == g.secret {
-						continue
-					}
-					argv = append(argv, word)
-				}
-				argv = append(append([]string{program}, argv...), ownFlags(m)...)
-				m.proc = launch(t, m.name, m.home, argv...)
+				m.launchOwn(program)
 			}
 			g.serve()
 			g.one()
@@ -36,6 +28,39 @@ func TestOwnCertificates_sameFlagsAsEtcd(t *testing.T) {
 			}
 		})
 	}
+}
+
+// launchOwn starts the member with its own certificates in the place of the
+// cluster secret.
+func (m *member) launchOwn(program string, more ...string) {
+	argv := []string{program}
+	for _, word := range m.flags() {
+		if word != "--cluster-secret-file" && word != m.g.secret {
+			argv = append(argv, word)
+		}
+	}
+	m.proc = launch(m.g.t, m.name, m.home, append(append(argv, ownFlags(m)...), more...)...)
+}
+
+// A member with certificates of one's own joins a running cluster of such.
+func TestOwnCertificates_join(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, 2, true)
+	issueOwn(t, g)
+	first, second := g.members[0], g.members[1]
+	g.members = g.members[:1]
+	first.launchOwn(conclave)
+	first.serves()
+	g.members = append(g.members, second)
+	second.launchOwn(conclave, "--initial-cluster-state", "existing")
+	refusal(t, second.proc, "run \"conclave member add m2 --peer-urls="+second.peerURL())
+	if out, err := first.ctl(realTool(t, "etcdctl"), "member", "add", second.name, "--peer-urls", second.peerURL()); err != nil {
+		t.Fatal(out, err)
+	}
+	second.launchOwn(conclave, "--initial-cluster-state", "existing")
+	second.serves()
+	g.votes(t)
+	g.one()
 }
 
 // issueOwn makes the CA, and from it a certificate for each port and for the
