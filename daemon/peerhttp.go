@@ -8,8 +8,15 @@ import (
 )
 
 // peerHTTP answers HTTP on the peer port, as etcd's peers do: the version, and
-// who the members are. Connections have passed the port's TLS rules.
+// who the members are. Connections have passed the port's TLS rules, but for one:
+// who is not in the member table may ask who is.
 func (d *Daemon) peerHTTP(w http.ResponseWriter, r *http.Request) {
+	if refusal := d.security.refusal(); r.TLS != nil && refusal != nil && r.URL.Path != "/members" {
+		if err := refusal(*r.TLS); err != nil {
+			http.Error(w, err.Error(), http.StatusForbidden)
+			return
+		}
+	}
 	var answer any
 	switch r.URL.Path {
 	case "/version":
