@@ -107,7 +107,6 @@ func (in *installer) receive(a *arriving) (resp *raft.InstallSnapshotResponse, e
 	if resp := in.settled(a.req); resp != nil {
 		return resp, nil
 	}
-	in.node.raft().transport.commits.follow(a.req.Term)
 	staged, err := in.stage(a)
 	if staged != nil {
 		defer func() {
@@ -158,6 +157,7 @@ func (in *installer) settled(req *raft.InstallSnapshotRequest) *raft.InstallSnap
 		in.log.Info().Uint64("term", req.Term).Uint64("current-term", term).Msg("refused a snapshot of an old term")
 		return &raft.InstallSnapshotResponse{Term: term}
 	}
+	n.raft().transport.commits.follow(req.Term)
 	done := &raft.InstallSnapshotResponse{Term: req.Term, Success: true}
 	if req.LastLogIndex <= n.cfg.Machine.Applied() {
 		return done

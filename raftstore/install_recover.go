@@ -9,10 +9,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 )
+
+var errNoPosition = errors.New("it names no position in the log")
 
 // Recover finishes or discards an install that a crash interrupted. It is to be
 // called before the state file and the log are opened: dir is that of the log,
@@ -34,8 +37,12 @@ func recoverInstall(state string, open func() (*logStore, error), log zerolog.Lo
 		return fmt.Errorf("read the intent to install: %w", err)
 	}
 	var meant intent
-	if err := json.Unmarshal(raw, &meant); err != nil || meant.Index == 0 {
-		return fmt.Errorf("%s is damaged (%w); remove the member from the cluster and add it again under a new id", state+intentSuffix, err)
+	err = json.Unmarshal(raw, &meant)
+	if err == nil && meant.Index == 0 {
+		err = errNoPosition
+	}
+	if err != nil {
+		return fmt.Errorf("%s is damaged: %w; remove the member from the cluster and add it again under a new id", state+intentSuffix, err)
 	}
 	return finishInstall(state, open, meant, log)
 }
@@ -43,11 +50,17 @@ func recoverInstall(state string, open func() (*logStore, error), log zerolog.Lo
 // discardStaged removes what was received of a state that nobody meant to use
 // yet, and files that were being written when the process ended.
 func discardStaged(state string, log zerolog.Logger) error {
-	stale, err := filepath.Glob(filepath.Join(filepath.Dir(state), "."+filepath.Base(state)+intentSuffix+".tmp-*"))
-	if err != nil {
+	files := []string{state + stagedSuffix}
+	entries, err := os.ReadDir(filepath.Dir(state))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	for _, path := range append(stale, state+stagedSuffix) {
+	for _, e := range entries { // durable.WriteFile's
+		if strings.HasPrefix(e.Name(), "."+filepath.Base(state)+intentSuffix+".tmp-") {
+			files = append(files, filepath.Join(filepath.Dir(state), e.Name()))
+		}
+	}
+	for _, path := range files {
 		switch err := os.Remove(path); {
 		case err == nil:
 			log.Info().Str("file", path).Msg("removed what an interrupted install left")

@@ -64,14 +64,21 @@ func (s snapshotStore) Open(string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	synced, _ := s.machine.Synced().Position()
+	held := s.holds.hold(synced) // the snapshot is of that position or a later one
 	snapshot, err := s.machine.Snapshot()
 	if err != nil {
+		s.holds.release(held, false)
 		release()
 		return nil, nil, fmt.Errorf("open a snapshot of the state: %w", err)
 	}
 	meta := metaOf(snapshot)
 	meta.Size = snapshot.Size()
-	return meta, newSnapshotReader(snapshot, s.holds.hold(meta.Index, meta.Size), release), nil
+	s.holds.sized(held, meta.Size)
+	return meta, newSnapshotReader(snapshot, func(read bool) {
+		s.holds.release(held, read)
+		release()
+	}), nil
 }
 
 // turn returns when no other install is being sent, or for too long.
@@ -91,15 +98,17 @@ func (s snapshotStore) turn() (release func(), err error) {
 // snapshotReader reads a Snapshot, which writes itself from a goroutine that
 // Close ends and waits for.
 type snapshotReader struct {
-	*io.PipeReader
+	pipe     *io.PipeReader
 	snapshot Snapshot
 	written  chan struct{}
-	ended    []func()
+	ended    func(read bool)
+	read     bool
 }
 
-func newSnapshotReader(snapshot Snapshot, ended ...func()) *snapshotReader {
+// newSnapshotReader begins to read. Ended is told whether anybody did.
+func newSnapshotReader(snapshot Snapshot, ended func(read bool)) *snapshotReader {
 	r, w := io.Pipe()
-	s := &snapshotReader{PipeReader: r, snapshot: snapshot, written: make(chan struct{}), ended: ended}
+	s := &snapshotReader{pipe: r, snapshot: snapshot, written: make(chan struct{}), ended: ended}
 	go func() {
 		defer close(s.written)
 		_, err := snapshot.WriteTo(w)
@@ -108,13 +117,16 @@ func newSnapshotReader(snapshot Snapshot, ended ...func()) *snapshotReader {
 	return s
 }
 
+func (s *snapshotReader) Read(p []byte) (int, error) {
+	s.read = true
+	return s.pipe.Read(p)
+}
+
 // Close ends the reading wherever it is.
 func (s *snapshotReader) Close() error {
-	_ = s.PipeReader.Close() // documented to return nil
+	_ = s.pipe.Close() // documented to return nil
 	<-s.written
 	err := s.snapshot.Close()
-	for _, f := range s.ended {
-		f()
-	}
+	s.ended(s.read)
 	return err
 }

@@ -134,34 +134,54 @@ type logHold struct {
 	until time.Time
 }
 
+// expired is called with the lock of logHolds held.
+func (h *logHold) expired(now time.Time) bool { return !h.until.IsZero() && now.After(h.until) }
+
 func newLogHolds(after time.Duration) *logHolds {
 	return &logHolds{after: after, holds: map[*logHold]bool{}}
 }
 
-// hold keeps the entries from index on until some time after release.
-func (h *logHolds) hold(index uint64, size int64) (release func()) {
-	held := &logHold{index: index, size: size}
+// hold keeps the entries from index on, until some time after release.
+func (h *logHolds) hold(index uint64) *logHold {
+	held := &logHold{index: index}
+	now := time.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.holds[held] = true
-	return func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		held.until = time.Now().Add(h.after)
+	for old := range h.holds {
+		if old.expired(now) {
+			delete(h.holds, old)
+		}
 	}
+	h.holds[held] = true
+	return held
 }
 
-// lowest is the hold that reaches back farthest, and forgets those that ended.
+// sized says how large the snapshot is that a hold is for.
+func (h *logHolds) sized(held *logHold, size int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	held.size = size
+}
+
+// release ends a hold: at once if its snapshot was not sent, because nobody
+// could be reached, say.
+func (h *logHolds) release(held *logHold, sent bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if sent {
+		held.until = time.Now().Add(h.after)
+		return
+	}
+	delete(h.holds, held)
+}
+
+// lowest is the hold that reaches back farthest.
 func (h *logHolds) lowest(now time.Time) logHold {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var lowest logHold
 	for held := range h.holds {
-		if !held.until.IsZero() && now.After(held.until) {
-			delete(h.holds, held)
-			continue
-		}
-		if lowest.index == 0 || held.index < lowest.index {
+		if !held.expired(now) && (lowest.index == 0 || held.index < lowest.index) {
 			lowest = *held
 		}
 	}

@@ -56,20 +56,20 @@ func TestKeepFrom_bounds(t *testing.T) {
 func TestLogHolds_expire(t *testing.T) {
 	h := newLogHolds(holdAfter)
 	now := time.Now()
-	endA, endB := h.hold(100, 1), h.hold(50, 2)
+	a, b := h.hold(100), h.hold(50)
 	if low := h.lowest(now.Add(time.Hour)); low.index != 50 {
 		t.Fatalf("an install under way does not hold: %+v", low)
 	}
-	endB()
+	h.release(b, true)
 	if low := h.lowest(now.Add(holdAfter - time.Second)); low.index != 50 {
 		t.Errorf("the member has no time to fetch what follows: %+v", low)
 	}
 	if low := h.lowest(now.Add(holdAfter + time.Minute)); low.index != 100 {
 		t.Errorf("an install that ended holds for ever: %+v", low)
 	}
-	endA()
-	if low := h.lowest(now.Add(holdAfter + time.Minute)); low.index != 0 || len(h.holds) != 0 {
-		t.Errorf("left: %+v", low)
+	h.release(a, false)
+	if low := h.lowest(now.Add(holdAfter + time.Minute)); low.index != 0 || len(h.holds) != 1 {
+		t.Errorf("an install that never began holds: %+v", low)
 	}
 }
 
