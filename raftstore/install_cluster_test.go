@@ -241,3 +241,48 @@ func (c *shortLogs) check(t *testing.T) {
 		t.Errorf("%d installs in 6 rounds", installs)
 	}
 }
+
+// A member that stops, or whose raft is started anew, does not wait for the
+// member that it sends its state to.
+func TestNode_stopsWhileSending(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newShortLogs(t, 2)
+		at := c.leader(t)
+		away := (at + 1) % 3
+		loading, loaded := make(chan struct{}), make(chan struct{})
+		c.machines[away].preparing = func() { close(loading); <-loaded }
+		ctx, stop := context.WithCancel(context.Background())
+		var work sync.WaitGroup
+		work.Go(func() { c.commits(ctx) })
+		for _, n := range c.nodes {
+			work.Go(func() { c.write(ctx, n) })
+		}
+		c.net.isolate(uint64(away+1), 1, 2, 3)
+		last := c.nodes[away].LastIndex()
+		eventually(t, "the logs are too short", func() bool {
+			for i, n := range c.nodes {
+				if first, _, _ := n.logs.Span(); i != away && first <= last+1 {
+					return false
+				}
+			}
+			return true
+		})
+		c.net.heal()
+		<-loading
+		stop()
+		work.Wait()
+		for i, n := range c.nodes {
+			if i == away {
+				continue
+			}
+			start := time.Now()
+			if err := n.Close(); err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(start); took > snapshotStall/2 {
+				t.Errorf("member %d took %v to stop", i+1, took)
+			}
+		}
+		close(loaded)
+	})
+}
