@@ -59,7 +59,7 @@ var simAcked, simReads, simChanges, simInstalls atomic.Int64
 // simPatience is real time for one schedule, which takes some milliseconds. It
 // ends only where a bubble cannot go on: somebody waits for a mutex whose owner
 // waits for time to pass.
-const simPatience = time.Minute
+const simPatience = 5 * time.Minute
 
 func simulate(t *testing.T, sch schedule, log zerolog.Logger) {
 	t.Helper()
