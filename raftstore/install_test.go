@@ -52,6 +52,21 @@ func TestInstall_notNewer(t *testing.T) {
 	nothingStaged(t, b.dir)
 }
 
+// The same when it comes so late that the log has forgotten its last entry.
+func TestInstall_olderThanTheLog(t *testing.T) {
+	b := openBed(t, t.TempDir(), nil)
+	b.begin(t)
+	b.machine.sync()
+	if err := b.node.logs.DeleteRange(1, 7); err != nil {
+		t.Fatal(err)
+	}
+	args, content := leaderState(5, 2, 0)
+	b.mustInstall(t, args, content)
+	if b.machine.installed != 0 || b.machine.Applied() != 8 {
+		t.Errorf("%d installs, applied up to %d: what was acknowledged is gone", b.machine.installed, b.machine.Applied())
+	}
+}
+
 // When the log has the last entry of the state, what follows it there is kept:
 // it was acknowledged (section 7 of the Raft paper).
 func TestInstall_logHasItsLastEntry(t *testing.T) {
