@@ -30,7 +30,7 @@ func bootstrap(logs *logStore, machine Machine, conf *conclavepb.Configuration, 
 		return nil
 	}
 	if synced, _ := machine.Synced().Position(); synced > 0 {
-		return fmt.Errorf("%w: state at index %d, the log is empty", ErrLogBehindState, synced)
+		return fmt.Errorf("%w: state at index %d, the log is empty; %s", ErrLogBehindState, synced, wayBack)
 	}
 	if join {
 		return nil // the leader fills it

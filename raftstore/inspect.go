@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/hashicorp/raft"
-	wal "github.com/hashicorp/raft-wal"
 	"github.com/rs/zerolog"
 
 	"github.com/conclave-kv/conclave/internal/conclavepb"
@@ -31,10 +30,15 @@ func Inspect(dir string) (_ *conclavepb.RaftReport, err error) {
 		return nil, fmt.Errorf("copy log of %s (TMPDIR says where to): %w", dir, err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(copied)) }()
-	if err := finishRotation(copied); err != nil {
+	files, err := checkLog(copied, zerolog.Nop())
+	if errors.Is(err, ErrCorruptLog) {
+		trouble := strings.ReplaceAll(err.Error(), copied, dir)
+		return &conclavepb.RaftReport{Role: roleStopped, Log: &conclavepb.RaftLog{Segments: segments(dir)}, Troubles: []string{trouble}}, nil
+	}
+	if err != nil {
 		return nil, fmt.Errorf("open log of %s: %w", dir, err)
 	}
-	backend, err := wal.Open(copied, wal.WithLogger(newRaftLogger(zerolog.Nop(), "wal")))
+	backend, err := openWAL(copied, files, zerolog.Nop())
 	if err != nil {
 		return nil, fmt.Errorf("open log of %s: %w", dir, err)
 	}

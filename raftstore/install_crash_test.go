@@ -11,9 +11,6 @@ import (
 	"testing"
 
 	wal "github.com/hashicorp/raft-wal"
-	walfs "github.com/hashicorp/raft-wal/fs"
-	"github.com/hashicorp/raft-wal/metadb"
-	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -94,16 +91,16 @@ func (f tracedFiler) Delete(base, id uint64) error {
 // tracedLog opens a log that reports its changes, in small segments.
 func tracedLog(t *testing.T, dir string, at func(string)) *logStore {
 	t.Helper()
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	w, err := wal.Open(dir, wal.WithSegmentSize(64<<10),
-		wal.WithMetaStore(tracedMeta{&metadb.BoltMetaDB{}, at}),
-		wal.WithSegmentFiler(tracedFiler{segment.NewFiler(dir, walfs.New()), at}))
+	files, err := checkLog(dir, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := newLogStore(w, prometheus.NewRegistry(), zerolog.Nop())
+	w, err := wal.Open(dir, wal.WithSegmentSize(64<<10), wal.WithCodec(files.codec),
+		wal.WithMetaStore(tracedMeta{files.meta, at}), wal.WithSegmentFiler(tracedFiler{files, at}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := newCheckedLog(w, files.contents, prometheus.NewRegistry(), zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}

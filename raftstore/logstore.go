@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -67,6 +66,9 @@ type logStore struct {
 	// async lets StoreLogs return before its entries are durable. It is set
 	// before use.
 	async bool
+	// committed is the highest commit index that an entry recorded when the log
+	// was opened.
+	committed uint64
 	// fatal is told of the first failure, once; may be nil. It must not block.
 	fatal func(error)
 
@@ -94,30 +96,45 @@ type logStore struct {
 	ended         sync.WaitGroup // the writer
 }
 
-// openLogStore opens or creates the log in dir.
+// openLogStore opens or creates the log in dir, and checks all that it holds.
 func openLogStore(dir string, reg prometheus.Registerer, log zerolog.Logger) (*logStore, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("create log directory: %w", err)
+	files, err := checkLog(dir, log)
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
 	}
-	if err := finishRotation(dir); err != nil {
-		return nil, fmt.Errorf("open log in %s: %w", dir, err)
-	}
-	w, err := wal.Open(dir, wal.WithLogger(newRaftLogger(log, "wal")))
+	w, err := openWAL(dir, files, log)
 	if err != nil {
 		return nil, fmt.Errorf("open log in %s: %w", dir, err)
 	}
-	return newLogStore(w, reg, log)
+	return newCheckedLog(w, files.contents, reg, log)
+}
+
+// openWAL opens a log that was checked.
+func openWAL(dir string, files *logFiles, log zerolog.Logger) (*wal.WAL, error) {
+	return wal.Open(dir, wal.WithCodec(files.codec), wal.WithMetaStore(files.meta), wal.WithSegmentFiler(files),
+		wal.WithLogger(newRaftLogger(log, "wal")))
 }
 
 // newLogStore opens the log that a backend holds, and owns the backend from
 // then on.
 func newLogStore(backend logBackend, reg prometheus.Registerer, log zerolog.Logger) (*logStore, error) {
+	contents, err := readContents(backend)
+	if err != nil {
+		return nil, errors.Join(err, backend.Close())
+	}
+	return newCheckedLog(backend, contents, reg, log)
+}
+
+// newCheckedLog is newLogStore for a log whose contents are known.
+func newCheckedLog(backend logBackend, contents logContents, reg prometheus.Registerer, log zerolog.Logger) (*logStore, error) {
 	s := &logStore{
-		backend: backend,
-		log:     log,
-		meters:  newLogMeters(reg),
-		watch:   stuckWatch{base: time.Now()},
-		cache:   logCache{limit: cacheBytes},
+		backend:   backend,
+		log:       log,
+		meters:    newLogMeters(reg),
+		watch:     stuckWatch{base: time.Now()},
+		cache:     logCache{limit: cacheBytes},
+		spans:     contents.spans,
+		committed: contents.committed,
 	}
 	s.work.L, s.idle.L = &s.mu, &s.mu
 	if err := s.load(); err != nil {
@@ -142,20 +159,11 @@ func (s *logStore) load() error {
 			return fmt.Errorf("empty log: %w", err)
 		}
 		first, last = 0, 0
+		s.spans, s.committed = logSpans{}, 0
 	}
 	s.first = first
 	s.last.Store(max(last, s.start))
 	s.durable.Store(s.last.Load())
-	if first == 0 {
-		return nil
-	}
-	var entry raft.Log
-	for index := first; index <= last; index++ {
-		if err := s.backend.GetLog(index, &entry); err != nil {
-			return fmt.Errorf("read log entry %d: %w", index, err)
-		}
-		s.spans.add(index, loggedSize(&entry))
-	}
 	return nil
 }
 

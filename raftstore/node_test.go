@@ -209,7 +209,7 @@ func TestOpen_replaysToRecordedCommit(t *testing.T) {
 // The commit index counts, not the end of the log: an entry that may not be
 // agreed is not applied before raft says so.
 func TestReplay_stopsAtCommit(t *testing.T) {
-	logs := raft.NewInmemStore()
+	b := newMemoryBackend()
 	conf := raft.EncodeConfiguration(encodeConfiguration(loneMember()))
 	for _, l := range []*raft.Log{
 		{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: conf},
@@ -218,12 +218,12 @@ func TestReplay_stopsAtCommit(t *testing.T) {
 		{Index: 4, Term: 2, Data: []byte("b"), Extensions: recordCommit(3)},
 		{Index: 5, Term: 3, Data: []byte("c"), Extensions: recordCommit(2)}, // a new leader knows less
 	} {
-		if err := logs.StoreLog(l); err != nil {
+		if err := b.StoreLog(l); err != nil {
 			t.Fatal(err)
 		}
 	}
 	machine := &toyMachine{}
-	if err := replay(machine, logs, func(uint64, *conclavepb.Configuration) {}, zerolog.Nop()); err != nil {
+	if err := replay(machine, openMemory(t, b, false), func(uint64, *conclavepb.Configuration) {}, zerolog.Nop()); err != nil {
 		t.Fatal(err)
 	}
 	if got := fmt.Sprint(machine.all()); got != "[a]" || machine.Applied() != 3 {
@@ -233,7 +233,7 @@ func TestReplay_stopsAtCommit(t *testing.T) {
 
 func TestReplay_logBehindState(t *testing.T) {
 	machine := &toyMachine{synced: toyPosition{index: 7, term: 1}}
-	if err := replay(machine, raft.NewInmemStore(), func(uint64, *conclavepb.Configuration) {}, zerolog.Nop()); !errors.Is(err, ErrLogBehindState) {
+	if err := replay(machine, openMemory(t, newMemoryBackend(), false), func(uint64, *conclavepb.Configuration) {}, zerolog.Nop()); !errors.Is(err, ErrLogBehindState) {
 		t.Fatalf("got %v", err)
 	}
 }
