@@ -77,6 +77,7 @@ type logStore struct {
 	// between them are queued.
 	durable, last atomic.Uint64
 	watch         stuckWatch
+	space         spaceWatch
 	stables       slowLock // one change of the stable store at a time
 	changes       slowLock // one removal at a time
 
@@ -106,7 +107,11 @@ func openLogStore(dir string, reg prometheus.Registerer, log zerolog.Logger) (*l
 	if err != nil {
 		return nil, fmt.Errorf("open log in %s: %w", dir, err)
 	}
-	return newCheckedLog(w, files.contents, reg, log)
+	s, err := newCheckedLog(w, files.contents, reg, log)
+	if err == nil {
+		s.space.free = func() (int64, error) { return freeSpace(dir) }
+	}
+	return s, err
 }
 
 // openWAL opens a log that was checked.
@@ -132,6 +137,7 @@ func newCheckedLog(backend logBackend, contents logContents, reg prometheus.Regi
 		log:       log,
 		meters:    newLogMeters(reg),
 		watch:     stuckWatch{base: time.Now()},
+		space:     spaceWatch{base: time.Now()},
 		cache:     logCache{limit: cacheBytes},
 		spans:     contents.spans,
 		committed: contents.committed,

@@ -217,6 +217,10 @@ func (n *Node) Term() uint64 { return n.raft().CurrentTerm() }
 // LastIndex is the index of the last entry in this member's log.
 func (n *Node) LastIndex() uint64 { return n.raft().LastIndex() }
 
+// LowSpace reports whether the disk of this member's log is nearly full, so that
+// it should not be asked to write more. It is cheap, and at most a second old.
+func (n *Node) LowSpace() bool { return n.logs.lowSpace() }
+
 // Stuck is how long the write to the log that is under way has taken so far; 0
 // when there is none.
 func (n *Node) Stuck() time.Duration { return n.logs.Stuck() }

@@ -46,6 +46,7 @@ func (n *Node) ownLevel() Level {
 		LastIndex:   min(n.LastIndex(), max(n.logs.Durable(), n.cfg.Machine.Applied())),
 		CommitIndex: n.CommitIndex(),
 		Applied:     n.cfg.Machine.Applied(),
+		LowSpace:    n.LowSpace(),
 	}
 }
 
