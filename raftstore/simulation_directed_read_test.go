@@ -36,8 +36,8 @@ func TestNode_oldAnswersConfirmNothing(t *testing.T) {
 			propose(t, old.node, term, "before")
 			s.have(t, s.runs(), "before")
 			defer old.proposeOn(term)()
-			for by := range time.Duration(9) { // slowly, as the leader must go on hearing
-				s.net.late(old.id, by*simElection/10)
+			for by := range 9 { // slowly, as the leader must go on hearing
+				s.net.late(old.id, time.Duration(by)*simElection/10)
 				time.Sleep(simElection / 5)
 			}
 			for _, run := range s.others(old) {
