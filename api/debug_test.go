@@ -82,9 +82,9 @@ func TestDebug_beforeReady(t *testing.T) {
 	}()
 	select {
 	case err := <-secure:
-		t.Errorf("TLS is answered before ready: %v", err)
+		t.Fatalf("TLS is answered before ready: %v", err)
 	case err := <-web:
-		t.Errorf("HTTP is answered before ready: %v", err)
+		t.Fatalf("HTTP is answered before ready: %v", err)
 	case <-time.After(200 * time.Millisecond):
 	}
 	close(ready)
