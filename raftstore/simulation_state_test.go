@@ -214,7 +214,12 @@ func (s *simSnapshot) WriteTo(w io.Writer) (int64, error) {
 	return int64(n), err
 }
 
+// Snapshot is asked for also where the log is kept whole: by a leader that was
+// just deposed, of whose log the end was taken back. It fails then.
 func (m *simMachine) Snapshot() (Snapshot, error) {
+	if m.run.sim.states == nil {
+		return nil, errNoRestore
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return &simSnapshot{state: m.state, raw: m.run.sim.states.file(m.state)}, nil
