@@ -104,7 +104,7 @@
 // A Node owns raft's own goroutines, the writer of the log, the followers of
 // leadership, vacancies, pending members, removal and the disk, one that truncates
 // the log, one read round at a time, and at most one install. A Mesh owns its
-// accept loops, one dialler per peer, a reader and a writer per connection, and the
-// handlers of calls; its Transport three more for each peer. Close of each ends and
+// accept loops, one dialler per peer, a reader and a writer per connection, one that
+// pings on all of them, and the handlers of calls; its Transport three more for each peer. Close of each ends and
 // waits for all of them.
 package raftstore
