@@ -57,14 +57,16 @@ func readMetaRev(meta *bbolt.Bucket, key []byte) (int64, error) {
 
 // A loader builds the index. It reads the records backwards, so that the first
 // one seen of a key is its newest: only that one's value is looked at, and the
-// newest values have the first claim on the budget.
+// newest values, by chunks, have the first claim on the budget.
 type loader struct {
 	s    *Store
 	tree tree
-	last int64 // main revision of the newest record
+	last int64     // main revision of the newest record
+	keys []sortKey // reused
 }
 
 func (l *loader) load(keys *bbolt.Bucket) error {
+	var chunk []unsorted
 	c := keys.Cursor()
 	for k, v := c.Last(); k != nil; k, v = c.Prev() {
 		rev, err := parseRevKey(k)
@@ -79,14 +81,12 @@ func (l *loader) load(keys *bbolt.Bucket) error {
 		if rec.mod != rev.main && !rev.tomb && len(v) > 0 { // etcd's restore tool writes an empty one
 			return fmt.Errorf("%w: record %v in the key bucket says that it is of revision %d", ErrCorrupt, rev, rec.mod)
 		}
-		l.tree.upsert(rec.key, func(e *entry) *entry {
-			if e == nil {
-				return l.s.loadEntry(rev, &rec)
-			}
-			e.addOlder(rev)
-			return e
-		})
+		if chunk = append(chunk, unsorted{rec.key, v, rev}); len(chunk) == l.s.opts.loadChunk {
+			l.insert(chunk)
+			chunk = chunk[:0]
+		}
 	}
+	l.insert(chunk)
 	l.tree.root.ascend(nil, nil, func(e *entry) bool {
 		e.oldestFirst()
 		return true
@@ -94,12 +94,14 @@ func (l *loader) load(keys *bbolt.Bucket) error {
 	return nil
 }
 
-// loadEntry makes the entry of a key's newest record, which lies in the file.
-func (s *Store) loadEntry(rev revision, rec *record) *entry {
-	if rev.tomb {
-		return &entry{enc: rec.encode(), main: rev.main, bits: rev.sub | bitTomb}
+// loadEntry makes the entry of a key's newest record, which was decoded before.
+func (s *Store) loadEntry(r *unsorted) *entry {
+	var rec record
+	rec.decode(r.enc)
+	if r.rev.tomb {
+		return &entry{enc: rec.encode(), main: r.rev.main, bits: r.rev.sub | bitTomb}
 	}
-	return s.newEntry(rev, rec, nil)
+	return s.newEntry(r.rev, &rec, nil)
 }
 
 // addOlder appends a revision older than all of e's. While loading only: e is

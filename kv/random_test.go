@@ -276,7 +276,7 @@ func TestStore_randomAgainstModel(t *testing.T) {
 	for name, opts := range map[string]Options{
 		"inline":        {},
 		"none inline":   {MaxInline: -1, PruneStep: 1},
-		"small budget":  {InlineBudget: 1000, PruneStep: 3},
+		"small budget":  {InlineBudget: 1000, PruneStep: 3, loadChunk: 7},
 		"short values":  {MaxInline: 20, PruneStep: 7},
 		"larger pruned": {MaxInline: 30, PruneStep: 40},
 	} {

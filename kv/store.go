@@ -21,6 +21,8 @@ type Options struct {
 	// compaction made unreachable, and how many records it deletes at most.
 	// 0 means 512.
 	PruneStep int
+
+	loadChunk int // sortChunk, less in tests
 }
 
 const (
@@ -35,6 +37,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.InlineBudget == 0 {
 		o.InlineBudget = defaultInlineBudget
+	}
+	if o.loadChunk == 0 {
+		o.loadChunk = sortChunk
 	}
 	if o.PruneStep <= 0 {
 		o.PruneStep = defaultPruneStep

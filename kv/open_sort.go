@@ -1,0 +1,87 @@
+package kv
+
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+)
+
+// sortChunk is how many records are sorted at a time while loading. Keys in
+// order find the part of the index that they go to in the processor's cache; with
+// four million keys that saves a quarter of the time. A chunk takes 40 MiB.
+const sortChunk = 512 << 10
+
+// An unsorted is a record read from the file, whose memory it shares; 64 bytes.
+type unsorted struct {
+	key, enc []byte
+	rev      revision
+}
+
+// A sortKey stands for a record while records are sorted.
+type sortKey struct {
+	part uint64 // of the key: see keyPart
+	i    int32  // of the record
+}
+
+// partLen is how many bytes of a key are compared at once.
+const partLen = 7
+
+// keyPart returns the bytes of a key from depth on as a number that sorts as
+// they do, and whether the key goes on after them. The lowest byte tells how many
+// there are, so that a key that ends sorts before one that goes on with zeros.
+func keyPart(key []byte, depth int) uint64 {
+	rest := key[min(depth, len(key)):]
+	if len(rest) > partLen {
+		return binary.BigEndian.Uint64(rest)&^0xff | (partLen + 1)
+	}
+	var buf [8]byte
+	copy(buf[:], rest)
+	buf[7] = byte(len(rest))
+	return binary.BigEndian.Uint64(buf[:])
+}
+
+func (k sortKey) ends() bool { return k.part&0xff <= partLen }
+
+// sortByKey orders keys, which agree in their first depth bytes, by the keys of
+// their records, roughly: what would come to lie in one leaf of the index anyway
+// stays as it is. Equal ones stay in the order of their positions.
+func sortByKey(keys []sortKey, recs []unsorted, depth int) {
+	for i := range keys {
+		keys[i].part = keyPart(recs[keys[i].i].key, depth)
+	}
+	slices.SortFunc(keys, func(a, b sortKey) int {
+		if a.part != b.part {
+			return cmp.Compare(a.part, b.part)
+		}
+		return cmp.Compare(a.i, b.i)
+	})
+	for len(keys) > leafMax {
+		n := 1
+		for n < len(keys) && keys[n].part == keys[0].part {
+			n++
+		}
+		if n > leafMax && !keys[0].ends() {
+			sortByKey(keys[:n], recs, depth+partLen)
+		}
+		keys = keys[n:]
+	}
+}
+
+// insert brings a chunk of records, newest first, into the index.
+func (l *loader) insert(recs []unsorted) {
+	l.keys = l.keys[:0]
+	for i := range recs {
+		l.keys = append(l.keys, sortKey{i: int32(i)})
+	}
+	sortByKey(l.keys, recs, 0)
+	for _, k := range l.keys {
+		r := &recs[k.i]
+		l.tree.upsert(r.key, func(e *entry) *entry {
+			if e == nil {
+				return l.s.loadEntry(r)
+			}
+			e.addOlder(r.rev)
+			return e
+		})
+	}
+}
