@@ -83,7 +83,9 @@ func TestServer_clientsWaitUntilReady(t *testing.T) {
 	close(ready)
 	_, err = pb.NewKVClient(cc).Put(call(t), &pb.PutRequest{Key: []byte("k")}, grpc.WaitForReady(true))
 	must(t, err)
-	waitFor(t, "it to say so", func() bool { return f.log.has("ready to serve client requests") })
+	waitFor(t, "it to say so", func() bool {
+		return f.log.has("ready to serve client requests", f.addr()) && f.log.has("serving client traffic insecurely", f.addr())
+	})
 }
 
 func TestServer_closeWithoutServe(t *testing.T) {
