@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -10,8 +11,6 @@ import (
 	"testing"
 
 	"github.com/hashicorp/raft"
-	wal "github.com/hashicorp/raft-wal"
-	"github.com/rs/zerolog"
 )
 
 // contents names every file of a directory with what is in it and when it was
@@ -44,10 +43,7 @@ func TestInspect_changesNothing(t *testing.T) {
 	for name, entries := range map[string]int{"one file": 5, "more files than are copied": 400} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			w, err := wal.Open(dir, wal.WithSegmentSize(64<<10), wal.WithLogger(newRaftLogger(zerolog.Nop(), "wal")))
-			if err != nil {
-				t.Fatal(err)
-			}
+			w := mustOpenSmall(t, dir)
 			must := func(err error) {
 				t.Helper()
 				if err != nil {
@@ -57,7 +53,7 @@ func TestInspect_changesNothing(t *testing.T) {
 			conf := raft.EncodeConfiguration(encodeConfiguration(loneMember()))
 			must(w.StoreLog(&raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: conf}))
 			for i := 2; i <= entries; i++ {
-				must(w.StoreLog(&raft.Log{Index: uint64(i), Term: 3, Data: make([]byte, 1000), Extensions: recordCommit(uint64(i - 1))}))
+				must(w.StoreLog(&raft.Log{Index: uint64(i), Term: 3, Data: bytes.Repeat([]byte("x"), 100), Extensions: recordCommit(uint64(i - 1))}))
 			}
 			must(w.SetUint64(keyCurrentTerm, 4))
 			must(w.SetUint64(keyLastVoteTerm, 3))
