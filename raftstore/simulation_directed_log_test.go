@@ -77,6 +77,25 @@ func TestNode_leaderTellsWhatItHasOnDisk(t *testing.T) {
 	})
 }
 
+// A leader whose disk hangs is replaced: it would go on with its heartbeats, and
+// nothing would be agreed (hashicorp/raft issue 503). When its disk is back, it
+// follows.
+func TestNode_hungLeaderIsReplaced(t *testing.T) {
+	directed(t, 3, func(t *testing.T, s *simulation) {
+		lead, _ := hungLeader(t, s)
+		old, _ := lead.node.Leadership()
+		began := time.Now()
+		next := s.successor(t, lead, old.Term)
+		if took := time.Since(began); took > 3*simElection {
+			t.Errorf("another leader after %v", took)
+		}
+		now, _ := next.node.Leadership()
+		propose(t, next.node, now.Term, "by the next")
+		lead.disk.release()
+		s.have(t, s.runs(), "by the next")
+	})
+}
+
 // What Open replays is ahead of what raft has applied since. Raft reads it
 // again, so that it must stay in the log although the state file has it.
 func TestNode_replayedIsNotTruncated(t *testing.T) {

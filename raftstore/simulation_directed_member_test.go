@@ -4,6 +4,8 @@ import (
 	"context"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // A member believes that it was removed when a majority of the others says so;
@@ -42,4 +44,37 @@ func TestNode_goneByAMajority(t *testing.T) {
 			t.Fatal("all others say that it was removed, and it does not believe it")
 		}
 	})
+}
+
+// A heartbeat waits its turn behind what came before it, whatever raft offers
+// to answer it beside its main loop (hashicorp/raft issue 695).
+func TestTransport_heartbeatsWaitTheirTurn(t *testing.T) {
+	_, a, b := transportPair(t)
+	b.SetHeartbeatHandler(func(rpc raft.RPC) {
+		t.Error("a heartbeat went past raft's main loop")
+		rpc.Respond(&raft.AppendEntriesResponse{}, nil)
+	})
+	p, err := a.AppendEntriesPipeline(peer2, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if _, err := p.AppendEntries(entry(1), &raft.AppendEntriesResponse{}); err != nil {
+		t.Fatal(err)
+	}
+	first := receiveRPC(t, b)
+	answered := make(chan error, 1)
+	go func() {
+		heartbeat := &raft.AppendEntriesRequest{RPCHeader: testHeader, Term: 1}
+		answered <- a.AppendEntries(peer2, "", heartbeat, &raft.AppendEntriesResponse{})
+	}()
+	second := receiveRPC(t, b)
+	if got := second.Command.(*raft.AppendEntriesRequest); len(got.Entries) != 0 {
+		t.Fatalf("second came %+v", got)
+	}
+	first.Respond(&raft.AppendEntriesResponse{Success: true}, nil)
+	second.Respond(&raft.AppendEntriesResponse{Success: true}, nil)
+	if err := <-answered; err != nil {
+		t.Fatal(err)
+	}
 }
