@@ -159,10 +159,14 @@ func (in *installer) settled(req *raft.InstallSnapshotRequest) *raft.InstallSnap
 	}
 	n.raft().transport.commits.follow(req.Term)
 	done := &raft.InstallSnapshotResponse{Term: req.Term, Success: true}
+	var entry raft.Log
 	if req.LastLogIndex <= n.cfg.Machine.Applied() {
+		// The leader goes on behind the snapshot, where the log here may have
+		// forgotten everything, and would then send it again without a pause. Told
+		// no, it pauses, and its state soon is newer.
+		done.Success = req.LastLogIndex == n.logs.Start() || n.logs.GetLog(req.LastLogIndex, &entry) == nil
 		return done
 	}
-	var entry raft.Log
 	if n.logs.GetLog(req.LastLogIndex, &entry) != nil || entry.Term != req.LastLogTerm {
 		return nil
 	}
