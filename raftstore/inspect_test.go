@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -42,8 +44,8 @@ func TestInspect_changesNothing(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	for name, entries := range map[string]int{"one file": 5, "more files than are copied": 400} {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			w := mustOpenSmall(t, dir)
+			live, dir := t.TempDir(), t.TempDir()
+			w := mustOpenSmall(t, live)
 			must := func(err error) {
 				t.Helper()
 				if err != nil {
@@ -58,7 +60,7 @@ func TestInspect_changesNothing(t *testing.T) {
 			must(w.SetUint64(keyCurrentTerm, 4))
 			must(w.SetUint64(keyLastVoteTerm, 3))
 			must(w.Set(keyLastVoteCand, []byte(serverID(0xabc))))
-			must(w.Close())
+			copyTree(t, live, dir) // as a crash leaves it
 			before := contents(t, dir)
 			r, err := Inspect(dir)
 			if err != nil {
@@ -86,5 +88,29 @@ func TestInspect_changesNothing(t *testing.T) {
 func TestInspect_noLog(t *testing.T) {
 	if _, err := Inspect(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// What a torn write left is erased by who opens the log to write to it, and by
+// nobody else.
+func TestInspect_tornWrite(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	rng := rand.New(rand.NewPCG(1, 1))
+	s := tearLog(t, [][]*raft.Log{noise(rng, 1, 3, 100)}, noise(rng, 4, 6, 700))
+	second := (s.from/sector + 1) * sector
+	torn := append(slices.Clone(s.after[:second]), make([]byte, len(s.after)-second)...)
+	if err := os.WriteFile(filepath.Join(s.dir, s.file), torn, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := contents(t, s.dir)
+	r, err := Inspect(s.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after := contents(t, s.dir); after != before {
+		t.Errorf("before\n%safter\n%s", before, after)
+	}
+	if r.Log.LastIndex != s.last || len(r.Troubles) != 0 {
+		t.Errorf("report %v", r)
 	}
 }

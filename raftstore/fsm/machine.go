@@ -30,10 +30,10 @@ type Options struct {
 type Machine struct {
 	quota      int64
 	maxBacklog int64 // of applied bytes, where applying waits
-	sink  Sink
-	log   zerolog.Logger
-	file  atomic.Pointer[stateFile] // replaced by an install, with applying held
-	view  atomic.Pointer[View]
+	sink       Sink
+	log        zerolog.Logger
+	file       atomic.Pointer[stateFile] // replaced by an install, with applying held
+	view       atomic.Pointer[View]
 
 	// applying is held from the first entry after a Publish to that Publish,
 	// by Prune, and by an install.
