@@ -46,6 +46,33 @@ func TestNode_goneByAMajority(t *testing.T) {
 	})
 }
 
+// A leader that is stopped in good order has another one lead before its
+// connections end, in the next term.
+func TestNode_closeWaitsForTheNextLeader(t *testing.T) {
+	directed(t, 3, func(t *testing.T, s *simulation) {
+		lead, term := s.leader(t)
+		propose(t, lead.node, term, "x")
+		s.have(t, s.runs(), "x")
+		began := time.Now()
+		if err := lead.node.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > simElection/2 {
+			t.Errorf("closed after %v", took)
+		}
+		for _, run := range s.others(lead) {
+			if now, _ := run.node.Leadership(); now.Term != term+1 {
+				t.Errorf("member %d is in term %d after term %d", run.id, now.Term, term)
+			}
+		}
+		next := s.successor(t, lead, term)
+		propose(t, next.node, term+1, "by the next")
+		if took := time.Since(began); took > simElection/2 {
+			t.Errorf("agreed after %v", took)
+		}
+	})
+}
+
 // A heartbeat waits its turn behind what came before it, whatever raft offers
 // to answer it beside its main loop (hashicorp/raft issue 695).
 func TestTransport_heartbeatsWaitTheirTurn(t *testing.T) {
