@@ -42,6 +42,7 @@ var errorTable = []struct {
 	{member.ErrTimeoutApply, rpctypes.ErrGRPCTimeoutWaitAppliedIndex},
 	{member.ErrRequestTooLarge, rpctypes.ErrGRPCRequestTooLarge},
 	{member.ErrTooManyRequests, errTooManyRequests},
+	{member.ErrNoSpace, rpctypes.ErrGRPCNoSpace},
 	{member.ErrMemberNotFound, rpctypes.ErrGRPCMemberNotFound},
 	{member.ErrNotCapable, rpctypes.ErrGRPCNotCapable},
 	{member.ErrMemberExists, rpctypes.ErrGRPCMemberExist},

@@ -103,6 +103,7 @@ func TestToGRPC_codesAndTexts(t *testing.T) {
 		{member.ErrTimeoutApply, codes.Unavailable, "etcdserver: request timed out, waiting for the applied index took too long"},
 		{member.ErrRequestTooLarge, codes.InvalidArgument, "etcdserver: request is too large"},
 		{member.ErrTooManyRequests, codes.Unknown, "etcdserver: too many requests"},
+		{member.ErrNoSpace, codes.ResourceExhausted, "etcdserver: mvcc: database space exceeded"},
 		{member.ErrMemberNotFound, codes.NotFound, "etcdserver: member not found"},
 		{member.ErrNotCapable, codes.FailedPrecondition, "etcdserver: not capable"},
 		{member.ErrMemberExists, codes.FailedPrecondition, "etcdserver: member ID already exist"},

@@ -25,6 +25,8 @@ var (
 	// ErrTooManyRequests: the bound on requests in flight is reached; nothing
 	// was proposed.
 	ErrTooManyRequests = errors.New("too many requests")
+	// ErrNoSpace: a member's disk is nearly full; nothing was proposed.
+	ErrNoSpace = errors.New("disk is nearly full")
 	// ErrMemberNotFound: no member has that id.
 	ErrMemberNotFound = errors.New("member not found")
 	// ErrMemberExists: a member with the new one's id is there already.

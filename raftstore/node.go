@@ -103,6 +103,7 @@ type Node struct {
 	instances chan struct{}
 	current   atomic.Pointer[instance]
 	transfer  transferWatch
+	othersLow atomic.Bool // see Full
 	installs  *installer
 	sending   chan struct{} // holds one: an install is being sent
 	holds     *logHolds
@@ -157,7 +158,7 @@ func open(cfg Config, logs *logStore) (*Node, error) {
 	n.namePeers(n.configuration())
 	n.installs = newInstaller(n)
 	for _, run := range []func(){
-		n.leaders.run, n.followVacancy, n.followPending, n.followRemoval, n.followDisk, n.installs.run, n.truncateLog,
+		n.leaders.run, n.followVacancy, n.followPending, n.followRemoval, n.followDisk, n.followSpace, n.installs.run, n.truncateLog,
 	} {
 		n.work.Go(run)
 	}
