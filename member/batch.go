@@ -87,9 +87,30 @@ func (b *batch) deliver(results []fsm.Result) {
 
 // fail answers everybody with err, unless the results came first.
 func (b *batch) fail(err error) {
-	results := make([]fsm.Result, len(b.waiters))
-	for i := range results {
-		results[i].Err = err
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.finished {
+		return
 	}
-	b.deliver(results)
+	b.finished = true
+	for _, w := range b.waiters {
+		w <- fsm.Result{Err: err} // capacity 1
+	}
+	close(b.done)
+}
+
+// buffers are what a batch leaves to a later one.
+type buffers struct {
+	payload []byte
+	waiters []chan fsm.Result
+}
+
+// release takes the buffers of a batch that was answered.
+func (b *batch) release() buffers {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	old := buffers{b.payload[:0], b.waiters[:0]}
+	clear(b.waiters)
+	b.payload, b.waiters = nil, nil
+	return old
 }

@@ -35,7 +35,7 @@ type fixture struct {
 }
 
 // newFixtures lays out n members that have sessions but no log yet.
-func newFixtures(t *testing.T, n int) []*fixture {
+func newFixtures(t testing.TB, n int) []*fixture {
 	t.Helper()
 	conf := &conclavepb.Configuration{}
 	var listeners []net.Listener
@@ -52,7 +52,7 @@ func newFixtures(t *testing.T, n int) []*fixture {
 }
 
 // reserve is a place for a member that has no id yet.
-func reserve(t *testing.T) (net.Listener, string) {
+func reserve(t testing.TB) (net.Listener, string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -63,7 +63,7 @@ func reserve(t *testing.T) (net.Listener, string) {
 }
 
 // newFixture makes a member of id that has sessions with those of conf.
-func newFixture(t *testing.T, id uint64, ln net.Listener, conf *conclavepb.Configuration) *fixture {
+func newFixture(t testing.TB, id uint64, ln net.Listener, conf *conclavepb.Configuration) *fixture {
 	t.Helper()
 	f := &fixture{listener: ln, reg: prometheus.NewRegistry(), dir: t.TempDir(), conf: conf, conns: map[net.Conn]bool{}}
 	f.peer = raftstore.NewMesh(raftstore.MeshConfig{
@@ -116,7 +116,7 @@ func (f *fixture) hangUp() {
 }
 
 // begin opens the member's log and starts it.
-func (f *fixture) begin(t *testing.T) {
+func (f *fixture) begin(t testing.TB) {
 	t.Helper()
 	node, err := raftstore.Open(raftstore.Config{
 		Dir: filepath.Join(f.dir, "wal"), Self: f.ID(), Mesh: f.peer, Machine: f.machine, Bootstrap: f.conf, Join: f.joins,
@@ -137,7 +137,7 @@ func (f *fixture) begin(t *testing.T) {
 }
 
 // startCluster starts n members and waits until a write is agreed.
-func startCluster(t *testing.T, n int) []*fixture {
+func startCluster(t testing.TB, n int) []*fixture {
 	t.Helper()
 	all := newFixtures(t, n)
 	for _, f := range all {
@@ -151,14 +151,14 @@ func startCluster(t *testing.T, n int) []*fixture {
 	return all
 }
 
-func limited(t *testing.T) context.Context {
+func limited(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
 
 // leaderAndOther returns the leader and a member that follows it.
-func leaderAndOther(t *testing.T, all []*fixture) (leader, other *fixture) {
+func leaderAndOther(t testing.TB, all []*fixture) (leader, other *fixture) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
 		id := all[0].Leader()

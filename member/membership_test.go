@@ -25,7 +25,7 @@ func testMemberID(urls []string, salt string) uint64 {
 }
 
 // join starts a member that was added.
-func join(t *testing.T, ln net.Listener, id uint64, members []*pb.Member) *fixture {
+func join(t testing.TB, ln net.Listener, id uint64, members []*pb.Member) *fixture {
 	t.Helper()
 	conf := &conclavepb.Configuration{}
 	for _, e := range members {
@@ -38,7 +38,7 @@ func join(t *testing.T, ln net.Listener, id uint64, members []*pb.Member) *fixtu
 }
 
 // awaitTable waits until a member's own table satisfies the condition.
-func awaitTable(t *testing.T, f *fixture, what string, holds func([]*pb.Member) bool) {
+func awaitTable(t testing.TB, f *fixture, what string, holds func([]*pb.Member) bool) {
 	t.Helper()
 	ctx := limited(t)
 	for {
@@ -72,7 +72,7 @@ func hasStarted(id uint64) func([]*pb.Member) bool {
 
 // grow adds a member through f, starts it, and waits until it has published its
 // name there.
-func grow(t *testing.T, f *fixture, learner bool) *fixture {
+func grow(t testing.TB, f *fixture, learner bool) *fixture {
 	t.Helper()
 	ln, url := reserve(t)
 	resp, err := f.MemberAdd(limited(t), &pb.MemberAddRequest{PeerURLs: []string{url}, IsLearner: learner})
@@ -131,7 +131,7 @@ func TestMembership_growAndShrink(t *testing.T) {
 	}
 }
 
-func awaitGone(t *testing.T, f *fixture) {
+func awaitGone(t testing.TB, f *fixture) {
 	t.Helper()
 	select {
 	case <-f.node.Gone():
@@ -141,7 +141,7 @@ func awaitGone(t *testing.T, f *fixture) {
 }
 
 // awaitVotes waits until that many members have a vote in raft.
-func awaitVotes(t *testing.T, f *fixture, want int) {
+func awaitVotes(t testing.TB, f *fixture, want int) {
 	t.Helper()
 	ctx := limited(t)
 	for {
@@ -352,7 +352,7 @@ func TestMembership_strictCheck(t *testing.T) {
 	}
 }
 
-func awaitDown(t *testing.T, f *fixture, id uint64) {
+func awaitDown(t testing.TB, f *fixture, id uint64) {
 	t.Helper()
 	ctx := limited(t)
 	for {

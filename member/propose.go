@@ -41,6 +41,7 @@ type proposer struct {
 	nextID uint64
 	flying map[uint64]*batch // proposed by this member, not answered
 	opened uint64            // newest term known to have begun
+	spares []buffers         // of batches that were answered; one for each slot
 	ended  bool              // nothing leaves the queue any more
 
 	pending atomic.Int64  // requests that wait for their outcome
@@ -112,8 +113,7 @@ func (p *proposer) enqueue(encode func([]byte) ([]byte, error), wait chan fsm.Re
 		return ErrTooManyRequests
 	}
 	if n := len(p.queue); n == 0 || p.queue[n-1].full() {
-		p.queue = append(p.queue, newBatch(p.nextID))
-		p.nextID++
+		p.queue = append(p.queue, p.newBatch())
 	}
 	b := p.queue[len(p.queue)-1]
 	before := len(b.payload)
@@ -129,6 +129,31 @@ func (p *proposer) enqueue(encode func([]byte) ([]byte, error), wait chan fsm.Re
 	default:
 	}
 	return nil
+}
+
+// newBatch makes a batch of the next id; p.mu is held.
+func (p *proposer) newBatch() *batch {
+	b := newBatch(p.nextID)
+	p.nextID++
+	if n := len(p.spares); n > 0 {
+		b.payload, b.waiters = p.spares[n-1].payload, p.spares[n-1].waiters
+		p.spares = p.spares[:n-1]
+	}
+	return b
+}
+
+// recycle keeps the buffers of a batch that was answered, unless one large
+// request made them large.
+func (p *proposer) recycle(b *batch) {
+	spare := b.release()
+	if cap(spare.payload) > 2*batchBytes {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.spares) < inFlight {
+		p.spares = append(p.spares, spare)
+	}
 }
 
 // run sends batches until the member stops.
@@ -157,6 +182,7 @@ func (p *proposer) run() {
 				defer p.work.Done()
 				defer func() { <-p.slots }()
 				p.send(b)
+				p.recycle(b)
 			}()
 		}
 	}

@@ -30,11 +30,11 @@ func (m *Machine) Command(index, term uint64, data []byte) {
 	wanted := m.sink.Wants(e.batch)
 	if e.term != term {
 		if wanted {
-			m.deliveries = append(m.deliveries, delivery{batch: e.batch, term: e.term})
+			m.deliveries = append(m.deliveries, delivery{batch: e.batch, term: e.term, skipped: true})
 		}
 		return
 	}
-	results := []Result{}
+	first := len(m.results)
 	for {
 		req, ok, err := e.next()
 		if err != nil {
@@ -45,11 +45,11 @@ func (m *Machine) Command(index, term uint64, data []byte) {
 		}
 		result := m.apply(index, req, wanted)
 		if wanted {
-			results = append(results, result)
+			m.results = append(m.results, result)
 		}
 	}
 	if wanted {
-		m.deliveries = append(m.deliveries, delivery{batch: e.batch, term: e.term, results: results})
+		m.deliveries = append(m.deliveries, delivery{batch: e.batch, term: e.term, first: first, end: len(m.results)})
 	}
 }
 
@@ -95,9 +95,10 @@ func (m *Machine) applyKeys(index uint64, req request, wanted bool) Result {
 	var err error
 	switch req.kind {
 	case KindPut:
-		var r pb.PutRequest
-		m.decode(index, req.body, &r)
-		resp, err = m.batch.Put(&r, answer)
+		if err := decodePut(req.body, &m.put); err != nil {
+			m.fatal(index, err)
+		}
+		resp, err = m.batch.Put(&m.put, answer)
 	case KindDeleteRange:
 		var r pb.DeleteRangeRequest
 		m.decode(index, req.body, &r)

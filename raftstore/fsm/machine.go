@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/rs/zerolog"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/conclave-kv/conclave/internal/conclavepb"
 	"github.com/conclave-kv/conclave/kv"
@@ -45,12 +46,38 @@ type Machine struct {
 	batch      *kv.Batch // begun with the first key change since Publish
 	opened     uint64    // term opened since Publish, 0 if none
 	deliveries []delivery
+	results    []Result      // of all deliveries; reused
+	put        pb.PutRequest // reused
 	changed    changeSet
 }
 
 type delivery struct {
 	batch, term uint64
-	results     []Result
+	skipped     bool // the entry had ended up in another term
+	first, end  int  // of its results in Machine.results
+}
+
+// keepResults is how much room for results is kept from one publication to the
+// next.
+const keepResults = 16 << 10
+
+// deliver hands the results over and forgets them.
+func (m *Machine) deliver() {
+	for _, d := range m.deliveries {
+		switch {
+		case d.skipped:
+			m.sink.Deliver(d.batch, d.term, nil)
+		case d.first == d.end:
+			m.sink.Deliver(d.batch, d.term, []Result{})
+		default:
+			m.sink.Deliver(d.batch, d.term, m.results[d.first:d.end])
+		}
+	}
+	m.deliveries = m.deliveries[:0]
+	clear(m.results)
+	if m.results = m.results[:0]; cap(m.results) > keepResults {
+		m.results = nil
+	}
 }
 
 // noSink is in place until SetSink: while the log is replayed nobody waits.
@@ -144,11 +171,7 @@ func (m *Machine) Publish() {
 	set.at = m.at
 	view := m.publishView()
 	m.file.Load().queue.push(&set)
-	for _, d := range m.deliveries {
-		m.sink.Deliver(d.batch, d.term, d.results)
-	}
-	clear(m.deliveries)
-	m.deliveries = m.deliveries[:0]
+	m.deliver()
 	if m.opened != 0 {
 		m.sink.Opened(m.opened)
 		m.opened = 0

@@ -33,7 +33,8 @@ type Sink interface {
 	// Wants reports whether this member waits for the results of a batch;
 	// where nobody does, responses need not be built.
 	Wants(batch uint64) bool
-	// Deliver hands over the results of a batch, in the order of its requests.
+	// Deliver hands over the results of a batch, in the order of its requests,
+	// in a slice that is valid until it returns.
 	// They are nil when the entry had ended up in a term it was not meant for
 	// and so was not applied; the batch then never is, in that attempt.
 	Deliver(batch, term uint64, results []Result)
