@@ -118,10 +118,11 @@ func TestPace_holdsTheRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var p pace
 		start := time.Now()
+		const should = 1024 * chunkBytes * time.Second / installRate
 		for range 1024 {
 			time.Sleep(p.take(chunkBytes))
 		}
-		if took := time.Since(start); took < 3900*time.Millisecond || took > 4100*time.Millisecond {
+		if took := time.Since(start); took < should*39/40 || took > should*41/40 {
 			t.Errorf("256 MiB took %v", took)
 		}
 		time.Sleep(time.Minute) // what was not used is lost
@@ -129,7 +130,7 @@ func TestPace_holdsTheRate(t *testing.T) {
 		for range 1024 {
 			time.Sleep(p.take(chunkBytes))
 		}
-		if took := time.Since(start); took < 3900*time.Millisecond {
+		if took := time.Since(start); took < should*39/40 {
 			t.Errorf("256 MiB took %v after a pause", took)
 		}
 	})
