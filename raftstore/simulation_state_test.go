@@ -220,6 +220,9 @@ func (m *simMachine) Snapshot() (Snapshot, error) {
 	if m.run.sim.states == nil {
 		return nil, errNoRestore
 	}
+	// A deposed leader sends it again and again, without a pause of raft's, until
+	// its log has what it takes to go on: that is only when time passes.
+	time.Sleep(simDiskDelay)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return &simSnapshot{state: m.state, raw: m.run.sim.states.file(m.state)}, nil

@@ -30,7 +30,11 @@ var (
 func TestSimulation(t *testing.T) {
 	t.Setenv("GODEBUG", "tracebacklabels=1")
 	if *simSeed != 0 {
-		simulate(t, newSchedule(*simSeed), zerolog.New(zerolog.ConsoleWriter{Out: os.Stderr, NoColor: true, TimeFormat: "05.000"}).With().Timestamp().Logger())
+		sch := newSchedule(*simSeed)
+		if testing.Short() {
+			sch = sch.withoutMembership()
+		}
+		simulate(t, sch, zerolog.New(zerolog.ConsoleWriter{Out: os.Stderr, NoColor: true, TimeFormat: "05.000"}).With().Timestamp().Logger())
 		return
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // there is much to collect, and little to keep
@@ -45,7 +49,11 @@ func TestSimulation(t *testing.T) {
 		work.Go(func() {
 			t.Run(fmt.Sprint("worker ", worker), func(t *testing.T) {
 				for seed := next.Add(1) - 1; seed < *simFirst+schedules && !t.Failed(); seed = next.Add(1) - 1 {
-					simulate(t, newSchedule(seed), zerolog.Nop())
+					sch := newSchedule(seed)
+					if testing.Short() {
+						sch = sch.withoutMembership()
+					}
+					simulate(t, sch, zerolog.Nop())
 				}
 			})
 		})
