@@ -99,7 +99,7 @@ func (c *committer) commit() error {
 		return nil
 	}
 	hangs := time.AfterFunc(c.stuck, func() {
-		c.m.cfg.Fatal(fmt.Errorf("a write to the state file has been under way for %v: the disk hangs; repair it, then start this member again", c.stuck))
+		c.m.cfg.Fatal(fmt.Errorf("a write to the state file %s has been under way for %v: the disk hangs; repair it, then start this member again", c.m.machine.Path(), c.stuck))
 	})
 	defer hangs.Stop()
 	start := time.Now()

@@ -232,6 +232,9 @@ func (m *Machine) HashKV(revision int64) (h kv.Hash, err error) {
 	return h, err
 }
 
+// Path is the path of the state file. Safe for concurrent use.
+func (m *Machine) Path() string { return m.file.Load().path }
+
 // Size returns the bytes of the state file, and how many of them are in use.
 // The file may be longer on disk, since it grows in steps. Safe for concurrent
 // use.
