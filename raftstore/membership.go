@@ -149,14 +149,22 @@ func (n *Node) followRemoval() {
 
 // Change has one change of the membership agreed and returns the index of its
 // entry. Prev is the index of the membership that the caller looked at. On the
-// leader only. ErrUnknownOutcome is the only error after which the change may
-// happen.
+// leader only, and one of two voters does not remove itself: ErrNotLeader then
+// says that the other has to lead first. ErrUnknownOutcome is the only error
+// after which the change may happen.
 func (n *Node) Change(ctx context.Context, prev uint64, c Change) (uint64, error) {
 	index, conf := n.Membership()
 	if index != prev {
 		return 0, ErrMembershipChanged
 	}
 	if n.raft().State() != raft.Leader {
+		return 0, ErrNotLeader
+	}
+	if c.Op == OpRemove && c.ID == n.cfg.Self && len(n.otherVoters()) == 1 {
+		// Were the entry in no other log when this leader is cut off, nobody would
+		// lead again: the library lets no member stand for election that its own
+		// log has removed, and the other one needs the vote of this one, which
+		// has the longer log. The other one can do it alone.
 		return 0, ErrNotLeader
 	}
 	future, err := n.requestChange(prev, conf, c)

@@ -72,6 +72,28 @@ func TestNode_closeWaitsForTheNextLeader(t *testing.T) {
 	})
 }
 
+// The leader of two members that is told to remove itself while it is cut off
+// leaves no log behind that nobody can lead.
+func TestNode_leaderOfTwoRemovesItself(t *testing.T) {
+	directed(t, 2, func(t *testing.T, s *simulation) {
+		lead, term := s.leader(t)
+		propose(t, lead.node, term, "x")
+		s.isolate(lead.id)
+		ctx, cancel := context.WithTimeout(context.Background(), simElection/5)
+		defer cancel()
+		index, _ := lead.node.Membership()
+		_, err := lead.node.Change(ctx, index, Change{Op: OpRemove, ID: lead.id})
+		if err == nil {
+			t.Error("agreed by one of two")
+		}
+		time.Sleep(2 * simElection)
+		s.net.heal()
+		s.net.reset(0, 0)
+		lead, term = s.leader(t)
+		propose(t, lead.node, term, "y")
+	})
+}
+
 // A heartbeat waits its turn behind what came before it, whatever raft offers
 // to answer it beside its main loop (hashicorp/raft issue 695).
 func TestTransport_heartbeatsWaitTheirTurn(t *testing.T) {
