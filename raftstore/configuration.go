@@ -11,8 +11,9 @@ import (
 	"github.com/conclave-kv/conclave/internal/conclavepb"
 )
 
-// pendingMark follows the URLs of a server that was added as a voter and has
-// no vote yet; '#' occurs in no peer URL, which have no fragment.
+// pendingMark follows the URLs of a server that was added as a voter. Until the
+// server has its vote, it tells it from a learner. '#' occurs in no peer URL,
+// which have no fragment.
 const pendingMark = "#pending"
 
 // serverID is the form of a member id that raft sees, as server id and as
@@ -65,7 +66,8 @@ func decodeConfiguration(conf raft.Configuration) (*conclavepb.Configuration, er
 		if err != nil {
 			return nil, err
 		}
-		urls, pending := strings.CutSuffix(string(s.Address), pendingMark)
+		urls, marked := strings.CutSuffix(string(s.Address), pendingMark)
+		pending := marked && s.Suffrage != raft.Voter
 		out.Servers = append(out.Servers, &conclavepb.Server{
 			Id:       id,
 			PeerUrls: strings.Split(urls, ","),

@@ -112,6 +112,9 @@ func TestEntryCodec_damage(t *testing.T) {
 }
 
 func TestEntryCodec_allocations(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short tests run under the race detector, which allocates too")
+	}
 	c := &entryCodec{}
 	l := fullEntry(t)
 	l.Data = make([]byte, 1000)

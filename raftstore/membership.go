@@ -203,6 +203,11 @@ func (n *Node) requestChange(prev uint64, conf *conclavepb.Configuration, c Chan
 		urls = known.PeerUrls
 	}
 	address := raft.ServerAddress(strings.Join(urls, ","))
+	if c.Op == OpPromote && known != nil && known.Pending {
+		// A voter's mark means nothing. Taken away it would change the address,
+		// which the library's replication reads while its main loop writes it.
+		address += pendingMark
+	}
 	switch {
 	case c.Op == OpAdd && known == nil:
 		return r.AddNonvoter(id, address+pendingMark, prev, wait), nil

@@ -30,6 +30,7 @@ type simulation struct {
 	members  []*simMember
 	quiet    bool // no clients
 	log      zerolog.Logger
+	ending   sync.Mutex
 	ghosts   sync.WaitGroup // processes that ended
 	fatal    chan *simRun   // processes that have to end
 	rafts    sync.Map       // of *raft.Raft: all that ran
@@ -213,7 +214,15 @@ func (s *simulation) crash(run *simRun, power bool) {
 		s.net.vanish(run.id)
 	}
 	run.down()
-	s.ghosts.Go(func() { s.end(run) })
+	s.ghost(func() { s.end(run) })
+}
+
+// ghost goes on with a process that has ended. Processes end from several
+// goroutines, and the first of them must be seen to come before the wait for all.
+func (s *simulation) ghost(f func()) {
+	s.ending.Lock()
+	defer s.ending.Unlock()
+	s.ghosts.Go(f)
 }
 
 // bury takes the disk of a process away, and reports whether it still had it.
@@ -265,7 +274,7 @@ func (r *simRun) awaitRemoval(ctx context.Context) {
 // stop ends a process in good order. It does not wait: a disk may hang.
 func (s *simulation) stop(run *simRun) {
 	if run.node != nil && !run.leaves.Swap(true) {
-		s.ghosts.Go(func() { s.leave(run) })
+		s.ghost(func() { s.leave(run) })
 	}
 }
 

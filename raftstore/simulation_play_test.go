@@ -276,6 +276,8 @@ func (s *simulation) endAll() {
 		run.disk.release()
 		s.stop(run)
 	}
+	s.ending.Lock() // see ghost
+	s.ending.Unlock()
 	s.ghosts.Wait()
 	s.quiesce()
 	s.rafts.Range(func(r, _ any) bool {
