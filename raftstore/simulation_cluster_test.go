@@ -30,7 +30,7 @@ type simulation struct {
 	members  []*simMember
 	quiet    bool // no clients
 	log      zerolog.Logger
-	ending   sync.Mutex
+	ended    atomic.Int64
 	ghosts   sync.WaitGroup // processes that ended
 	fatal    chan *simRun   // processes that have to end
 	rafts    sync.Map       // of *raft.Raft: all that ran
@@ -220,9 +220,8 @@ func (s *simulation) crash(run *simRun, power bool) {
 // ghost goes on with a process that has ended. Processes end from several
 // goroutines, and the first of them must be seen to come before the wait for all.
 func (s *simulation) ghost(f func()) {
-	s.ending.Lock()
-	defer s.ending.Unlock()
 	s.ghosts.Go(f)
+	s.ended.Add(1)
 }
 
 // bury takes the disk of a process away, and reports whether it still had it.
