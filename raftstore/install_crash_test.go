@@ -192,7 +192,10 @@ func TestInstall_crashAnywhere(t *testing.T) {
 	if len(points) < 20 || !c.turned {
 		t.Fatalf("%d points", len(points))
 	}
-	for _, p := range points {
+	for i, p := range points {
+		if testing.Short() && i%4 != 0 {
+			continue
+		}
 		if exists(statePath(p.dir) + intentSuffix) {
 			crashInRecovery(t, p)
 		}

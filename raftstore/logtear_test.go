@@ -66,6 +66,10 @@ func tearLog(t *testing.T, before [][]*raft.Log, batch []*raft.Log) *tornSample 
 // again with those.
 func TestLogCheck_tornWrite(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 3))
+	most := 64 // combinations of each
+	if testing.Short() {
+		most = 6
+	}
 	zeros := noise(rng, 4, 6, 500)
 	clear(zeros[1].Data)
 	for name, c := range map[string]struct{ before, batch []*raft.Log }{
@@ -85,9 +89,9 @@ func TestLogCheck_tornWrite(t *testing.T) {
 			}
 			s := tearLog(t, before, c.batch)
 			n := (len(bytes.TrimRight(s.after, "\x00"))+sector-1)/sector - s.from/sector
-			for set := range min(1<<n, 64) {
+			for set := range min(1<<n, most) {
 				kept := uint64(set)
-				if 1<<n > 64 && set > 1 {
+				if 1<<n > most && set > 1 {
 					kept = rng.Uint64()
 				}
 				torn := make([]byte, max(len(s.before), len(s.after)))
