@@ -70,6 +70,24 @@ func TestInstall_olderThanTheLog(t *testing.T) {
 	}
 }
 
+// A state that comes again is welcome while the log goes on right behind it, and
+// no longer when the log has entries, of which the first is not its last.
+func TestInstall_again(t *testing.T) {
+	b := openBed(t, t.TempDir(), nil)
+	b.begin(t)
+	args, content := leaderState(50, 3, 0)
+	b.mustInstall(t, args, content)
+	b.mustInstall(t, args, content)
+	b.follow(t, 3, 50, 3, 51, "51")
+	eventually(t, "the entry after the state", func() bool { return b.machine.Applied() == 51 })
+	if resp, err := b.install(args, content); err != nil || resp.Success {
+		t.Errorf("answered %+v, %v", resp, err)
+	}
+	if b.machine.installed != 1 {
+		t.Errorf("installed %d times", b.machine.installed)
+	}
+}
+
 // When the log has the last entry of the state, what follows it there is kept:
 // it was acknowledged (section 7 of the Raft paper).
 func TestInstall_logHasItsLastEntry(t *testing.T) {
