@@ -199,7 +199,7 @@ func (s *segmentScan) body(at int64, kind uint8, size int64) error {
 	var l raft.Log
 	want := s.next + uint64(len(s.batch))
 	if _, err := decodeEntry(s.payload[:size], &l); err != nil || l.Index != want {
-		inSector := min(int64(padded), sector-(at+frameHeaderLen)%sector)
+		inSector := min(int64(padded), sector-1-(at+frameHeaderLen-1)%sector)
 		s.faults = append(s.faults, fault{at, s.offset, !beginsEntry(s.payload[:inSector], want)})
 	}
 	s.batch = append(s.batch, scannedEntry{l.Index, recordedCommit(&l), loggedSize(&l)})
