@@ -47,6 +47,9 @@ type Backend interface {
 	// MoveLeader hands leadership from this member to another and returns when
 	// that one leads.
 	MoveLeader(ctx context.Context, to uint64) error
+	// Alarm raises or takes back an alarm, or lists those of a type, all for
+	// NONE; it returns after that is agreed. Action and type are known ones.
+	Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error)
 	// Alarms lists all alarms from this member's own state, without quorum.
 	Alarms(ctx context.Context) (*pb.AlarmResponse, error)
 

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -119,6 +120,27 @@ func (b *fakeBackend) Alarms(context.Context) (*pb.AlarmResponse, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return &pb.AlarmResponse{Header: b.header(), Alarms: append([]*pb.AlarmMember(nil), b.alarms...)}, nil
+}
+
+// Alarm raises and takes back those of type NOSPACE and CORRUPT for anybody.
+func (b *fakeBackend) Alarm(_ context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	resp := &pb.AlarmResponse{Header: b.header()}
+	one := &pb.AlarmMember{MemberID: r.MemberID, Alarm: r.Alarm}
+	switch r.Action {
+	case pb.AlarmRequest_ACTIVATE:
+		b.alarms, resp.Alarms = append(b.alarms, one), []*pb.AlarmMember{one}
+	case pb.AlarmRequest_DEACTIVATE:
+		b.alarms = slices.DeleteFunc(b.alarms, func(a *pb.AlarmMember) bool { return a.Alarm == r.Alarm })
+	default:
+		for _, a := range b.alarms {
+			if r.Alarm == pb.AlarmType_NONE || a.Alarm == r.Alarm {
+				resp.Alarms = append(resp.Alarms, a)
+			}
+		}
+	}
+	return resp, nil
 }
 
 func (b *fakeBackend) MemberAdd(_ context.Context, r *pb.MemberAddRequest) (*pb.MemberAddResponse, error) {

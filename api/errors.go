@@ -43,6 +43,8 @@ var errorTable = []struct {
 	{member.ErrRequestTooLarge, rpctypes.ErrGRPCRequestTooLarge},
 	{member.ErrTooManyRequests, errTooManyRequests},
 	{member.ErrNoSpace, rpctypes.ErrGRPCNoSpace},
+	{member.ErrCorruptCluster, rpctypes.ErrGRPCCorrupt},
+	{member.ErrTooManyAlarms, status.Error(codes.ResourceExhausted, "etcdserver: "+member.ErrTooManyAlarms.Error())},
 	{member.ErrMemberNotFound, rpctypes.ErrGRPCMemberNotFound},
 	{member.ErrNotCapable, rpctypes.ErrGRPCNotCapable},
 	{member.ErrMemberExists, rpctypes.ErrGRPCMemberExist},

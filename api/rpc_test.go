@@ -74,8 +74,6 @@ func TestServices_laterOnesAreUnimplemented(t *testing.T) {
 	want(t, "lease", err, codes.Unimplemented, "")
 	_, err = pb.NewAuthClient(cc).AuthStatus(ctx, &pb.AuthStatusRequest{})
 	want(t, "auth", err, codes.Unimplemented, "")
-	_, err = pb.NewMaintenanceClient(cc).Alarm(ctx, &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE})
-	want(t, "alarm", err, codes.Unimplemented, "")
 	rs, err := pb.NewKVClient(cc).RangeStream(ctx, &pb.RangeRequest{Key: []byte("k")})
 	must(t, err)
 	_, err = rs.Recv()
@@ -101,6 +99,13 @@ func TestMaintenance_alarmsByType(t *testing.T) {
 		if len(resp.Alarms) != n || resp.Header.GetMemberId() != 7 {
 			t.Errorf("%s: %v", kind, resp)
 		}
+	}
+	_, err := c.Alarm(call(t), &pb.AlarmRequest{Action: 3, Alarm: pb.AlarmType_CORRUPT})
+	want(t, "action", err, codes.InvalidArgument, "etcdserver: unknown alarm action 3")
+	_, err = c.Alarm(call(t), &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, Alarm: 9})
+	want(t, "type", err, codes.InvalidArgument, "etcdserver: unknown alarm type 9")
+	if n := len(f.backend.alarms); n != 2 {
+		t.Errorf("%d alarms after requests that were refused", n)
 	}
 	st, err := c.Status(call(t), &pb.StatusRequest{})
 	must(t, err)

@@ -1,6 +1,10 @@
 package member
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/conclave-kv/conclave/raftstore/fsm"
+)
 
 // The errors a request can end with; api maps each to etcd's published gRPC
 // error. "Unknown outcome" means that the request may or may not take effect.
@@ -25,8 +29,14 @@ var (
 	// ErrTooManyRequests: the bound on requests in flight is reached; nothing
 	// was proposed.
 	ErrTooManyRequests = errors.New("too many requests")
-	// ErrNoSpace: a member's disk is nearly full; nothing was proposed.
-	ErrNoSpace = errors.New("disk is nearly full")
+	// ErrNoSpace: a member's quota is reached or its disk is nearly full, and so
+	// nothing may be added. The request has no effect.
+	ErrNoSpace = fsm.ErrNoSpace
+	// ErrCorruptCluster: members were found to disagree, and so keys may not be
+	// changed. The request has no effect.
+	ErrCorruptCluster = fsm.ErrCorruptCluster
+	// ErrTooManyAlarms: no more are kept.
+	ErrTooManyAlarms = fsm.ErrTooManyAlarms
 	// ErrMemberNotFound: no member has that id.
 	ErrMemberNotFound = errors.New("member not found")
 	// ErrMemberExists: a member with the new one's id is there already.

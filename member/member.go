@@ -72,7 +72,7 @@ type Member struct {
 
 	mu        sync.Mutex
 	published *fsm.View     // the view changed was last closed for
-	changed   chan struct{} // closed when ledger or members change
+	changed   chan struct{} // closed when ledger, members or alarms change
 }
 
 // New makes a Member on an opened Machine. Start begins its work.
@@ -131,8 +131,8 @@ func (m *Member) Leader() uint64 {
 // View is the newest state of this member.
 func (m *Member) View() *fsm.View { return m.machine.View() }
 
-// Changed returns a channel that is closed when the members or the certificate
-// ledger change. Take it before looking at View.
+// Changed returns a channel that is closed when the members, the alarms or the
+// certificate ledger change. Take it before looking at View.
 func (m *Member) Changed() <-chan struct{} {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -267,12 +267,12 @@ func (s sink) Installed(view *fsm.View) {
 	s.m.publish(view)
 }
 
-// publish wakes who waits for changes of members or ledger.
+// publish wakes who waits for changes of members, alarms or ledger.
 func (m *Member) publish(view *fsm.View) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	old := m.published
-	if old.Ledger != view.Ledger || old.Members != view.Members || old.ClusterVersion != view.ClusterVersion {
+	if old.Ledger != view.Ledger || old.Members != view.Members || old.Alarms != view.Alarms || old.ClusterVersion != view.ClusterVersion {
 		close(m.changed)
 		m.changed = make(chan struct{})
 	}

@@ -2,6 +2,7 @@ package member
 
 import (
 	"context"
+	"fmt"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -37,6 +38,9 @@ func (m *Member) Status(context.Context) (*pb.StatusResponse, error) {
 	if lead.Leader == 0 {
 		resp.Errors = append(resp.Errors, "etcdserver: no leader")
 	}
+	for _, a := range view.Alarms.All() {
+		resp.Errors = append(resp.Errors, fmt.Sprintf("memberID:%d alarm:%s ", a.Member, a.Type))
+	}
 	return resp, nil
 }
 
@@ -49,11 +53,6 @@ func (m *Member) MemberList(ctx context.Context, linearizable bool) (*pb.MemberL
 		}
 	}
 	return &pb.MemberListResponse{Header: m.Header(0), Members: memberList(m.View().Members)}, nil
-}
-
-// Alarms lists the alarms raised. No part of this version raises any.
-func (m *Member) Alarms(context.Context) (*pb.AlarmResponse, error) {
-	return &pb.AlarmResponse{Header: m.Header(m.View().KV.Rev())}, nil
 }
 
 // ClusterVersion is the agreed cluster version, "not_decided" before that.

@@ -69,6 +69,8 @@ func (m *Machine) apply(index uint64, req request, wanted bool) Result {
 		var v conclavepb.ClusterVersion
 		m.decode(index, req.body, &v)
 		m.clusterVersion, m.changed.clusterVersion = v.Version, v.Version
+	case KindAlarm, KindOwnAlarm:
+		return m.applyAlarm(index, req.body, req.kind == KindOwnAlarm)
 	case KindLedger:
 		m.changed.other += len(req.body)
 		_, err := m.ledger.Apply(req.body)
@@ -84,6 +86,14 @@ func (m *Machine) apply(index uint64, req request, wanted bool) Result {
 
 // applyKeys applies a request to the key-value store.
 func (m *Machine) applyKeys(index uint64, req request, wanted bool) Result {
+	var txn *pb.TxnRequest
+	if req.kind == KindTxn {
+		txn = &pb.TxnRequest{}
+		m.decode(index, req.body, txn)
+	}
+	if err := m.alarms.barred(req.kind, txn); err != nil {
+		return Result{Err: err}
+	}
 	if m.batch == nil {
 		m.batch = m.file.Load().keys.NewBatch()
 	}
@@ -104,9 +114,7 @@ func (m *Machine) applyKeys(index uint64, req request, wanted bool) Result {
 		m.decode(index, req.body, &r)
 		resp, err = m.batch.DeleteRange(&r, answer)
 	case KindTxn:
-		var r pb.TxnRequest
-		m.decode(index, req.body, &r)
-		resp, err = m.batch.Txn(&r, answer)
+		resp, err = m.batch.Txn(txn, answer)
 	default:
 		var r pb.CompactionRequest
 		m.decode(index, req.body, &r)

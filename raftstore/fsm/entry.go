@@ -21,6 +21,8 @@ const (
 	KindAttributes     Kind = 6
 	KindClusterVersion Kind = 7
 	KindLedger         Kind = 8
+	KindAlarm          Kind = 9  // by a user
+	KindOwnAlarm       Kind = 10 // by a member that watches itself
 )
 
 // format is the version of the log entries written; an entry of another one

@@ -186,6 +186,7 @@ func (m *Machine) publishView() *View {
 		KV:             m.file.Load().keys.View(),
 		Ledger:         m.ledger.View(),
 		Members:        m.members,
+		Alarms:         m.alarms,
 		ClusterVersion: m.clusterVersion,
 		Applied:        m.at.index,
 		Term:           m.at.term,

@@ -27,7 +27,7 @@ var (
 
 // otherBuckets are etcd's buckets that this package stores nothing in; tools
 // that open the file expect them all.
-var otherBuckets = []string{"key", "alarm", "auth", "authUsers", "authRoles", "lease"}
+var otherBuckets = []string{"key", "auth", "authUsers", "authRoles", "lease"}
 
 var (
 	keyConsistentIndex = []byte("consistent_index")
@@ -64,7 +64,7 @@ func (p position) Membership() (index uint64, conf *conclavepb.Configuration) {
 
 // buckets lists the fixed buckets of a file.
 func buckets() [][]byte {
-	names := [][]byte{bucketMeta, bucketMembers, bucketMembersRemoved, bucketCluster, bucketOwn}
+	names := [][]byte{bucketMeta, bucketMembers, bucketMembersRemoved, bucketCluster, bucketAlarm, bucketOwn}
 	for _, name := range otherBuckets {
 		names = append(names, []byte(name))
 	}

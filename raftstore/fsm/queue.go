@@ -30,6 +30,7 @@ type changeSet struct {
 	keys           *kv.Changes
 	ledger         *ledger.Changes
 	members        *Members
+	alarms         *Alarms
 	clusterVersion string
 	other          int // bytes of the requests that changed something else than keys
 }
@@ -44,6 +45,9 @@ func (c *changeSet) write(tx *bbolt.Tx) error {
 	}
 	if c.members != nil {
 		errs = append(errs, c.members.write(tx))
+	}
+	if c.alarms != nil {
+		errs = append(errs, c.alarms.write(tx))
 	}
 	if c.clusterVersion != "" {
 		errs = append(errs, tx.Bucket(bucketCluster).Put(keyClusterVersion, []byte(c.clusterVersion)))

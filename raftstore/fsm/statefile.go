@@ -35,6 +35,7 @@ type loaded struct {
 	at             position
 	ledger         *ledger.Ledger
 	members        *Members
+	alarms         *Alarms
 	clusterVersion string
 }
 
@@ -109,6 +110,9 @@ func (f *stateFile) load() (l loaded, err error) {
 			return err
 		}
 		if l.members, err = loadMembers(tx, l.at.conf); err != nil {
+			return err
+		}
+		if l.alarms, err = loadAlarms(tx); err != nil {
 			return err
 		}
 		if l.ledger, err = ledger.Open(tx); err != nil {

@@ -6,12 +6,13 @@ import (
 )
 
 // View is everything agreed up to one log index, immutable: keys, certificate
-// ledger and members belong together. Readers take it without a lock and keep
+// ledger, members and alarms belong together. Readers take it without a lock and keep
 // it as long as they like.
 type View struct {
 	KV      *kv.View
 	Ledger  *ledger.View
 	Members *Members
+	Alarms  *Alarms
 	// ClusterVersion is empty until it was agreed.
 	ClusterVersion string
 	// Applied and Term are those of the newest entry contained.
