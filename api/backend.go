@@ -22,6 +22,10 @@ import (
 type Backend interface {
 	// Range reads keys; linearizable unless the request says serializable.
 	Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error)
+	// RangeStream gives the answer to Range to send in parts; see kv.Scan. The
+	// request asks for the order of keys, and has no revision filter. An error of
+	// send is returned.
+	RangeStream(ctx context.Context, r *pb.RangeRequest, send func(*pb.RangeResponse) error) error
 	// Put, DeleteRange and Txn return after the change is agreed and visible
 	// on this member. A Txn that only reads is not proposed.
 	Put(ctx context.Context, r *pb.PutRequest) (*pb.PutResponse, error)

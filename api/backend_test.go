@@ -62,6 +62,21 @@ func (b *fakeBackend) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeR
 	return resp, nil
 }
 
+// RangeStream sends each key of the answer as a part of its own.
+func (b *fakeBackend) RangeStream(ctx context.Context, r *pb.RangeRequest, send func(*pb.RangeResponse) error) error {
+	resp, err := b.Range(ctx, r)
+	if err != nil {
+		return err
+	}
+	for _, kv := range resp.Kvs {
+		if err := send(&pb.RangeResponse{Kvs: []*mvccpb.KeyValue{kv}}); err != nil {
+			return err
+		}
+	}
+	resp.Kvs = nil
+	return send(resp)
+}
+
 func (b *fakeBackend) Put(ctx context.Context, r *pb.PutRequest) (*pb.PutResponse, error) {
 	if f := b.onPut.Load(); f != nil {
 		if err := (*f)(ctx, r); err != nil {
