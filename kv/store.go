@@ -78,17 +78,22 @@ func (s *Store) UseDB(db *bbolt.DB) { s.db.Store(db) }
 // need from there is answered with ErrClosed.
 func (s *Store) Close() { s.db.Store(nil) }
 
-// read runs fn in a read transaction of the file. Errors: ErrClosed, fn's.
+// read runs fn in a read transaction of the file, of the newest one if that was
+// replaced meanwhile. Errors: ErrClosed, fn's.
 func (s *Store) read(fn func(*bbolt.Tx) error) error {
-	db := s.db.Load()
-	if db == nil {
-		return ErrClosed
+	for {
+		db := s.db.Load()
+		if db == nil {
+			return ErrClosed
+		}
+		err := db.View(fn)
+		if !errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+			return err
+		}
+		if s.db.Load() == db {
+			return ErrClosed
+		}
 	}
-	err := db.View(fn)
-	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
-		return ErrClosed
-	}
-	return err
 }
 
 // Pruning reports whether compacted records remain to be taken out of index

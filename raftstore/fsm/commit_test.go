@@ -27,12 +27,12 @@ func TestMachine_failedCommitLeavesNoGap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.file.Load().db.MaxSize = int(size) // a disk that is full for a while
+	m.file.Load().db.Load().MaxSize = int(size) // a disk that is full for a while
 	put(m, 3, 1<<20)
 	if err := m.Commit(); err == nil {
 		t.Fatal("the disk was not full")
 	}
-	m.file.Load().db.MaxSize = 0
+	m.file.Load().db.Load().MaxSize = 0
 	put(m, 4, 1)
 	if err := m.Close(); err == nil {
 		t.Error("Close does not tell that something was not written")

@@ -159,7 +159,7 @@ func TestOpen_damage(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			return
 		}
-		defer m.file.Load().db.Close()
+		defer m.file.Load().db.Load().Close()
 		got, err := content(m)
 		inRecord := slices.ContainsFunc(within, func(r region) bool { return r.from <= offset && offset < r.to })
 		switch {
@@ -172,7 +172,7 @@ func TestOpen_damage(t *testing.T) {
 		default:
 			t.Errorf("%s: opened with another content", name)
 		}
-		m.file.Load().db.NoSync = true
+		m.file.Load().db.Load().NoSync = true
 		// What was opened can be written to.
 		m.Command(m.Applied()+1, 9, entryOf(t, 9, 1, KindPut, &pb.PutRequest{Key: []byte("next")}))
 		m.Publish()
@@ -256,6 +256,6 @@ func TestOpen_damagedMeta(t *testing.T) {
 		if index, _ := m.Synced().Position(); index != want {
 			t.Fatalf("opened at index %d, want %d", index, want)
 		}
-		m.file.Load().db.Close()
+		m.file.Load().db.Load().Close()
 	}
 }

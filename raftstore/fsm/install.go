@@ -28,9 +28,9 @@ func (m *Machine) Snapshot() (interface {
 }, error) {
 	var s *snapshot
 	err := m.read(func(f *stateFile) error {
-		tx, err := f.db.Begin(false)
+		tx, err := f.begin()
 		if err != nil {
-			return closedError(err)
+			return err
 		}
 		at, err := loadPosition(tx)
 		if err != nil {
@@ -80,15 +80,25 @@ func (m *Machine) Prepare(path string) (interface {
 	if info.Size() == 0 {
 		return nil, fmt.Errorf("%w: %s is empty", ErrNotReceived, path)
 	}
+	m.expect(1)
 	f, l, err := openFile(path, 0, m.quota)
-	if err != nil {
-		return nil, err
+	if err == nil && l.at.index == 0 {
+		err = errors.Join(fmt.Errorf("%w: %s has no position in the log", ErrNotReceived, path), f.close())
 	}
-	if l.at.index == 0 {
-		return nil, errors.Join(fmt.Errorf("%w: %s has no position in the log", ErrNotReceived, path), f.close())
+	if err != nil {
+		m.expect(-1)
+		return nil, err
 	}
 	f.path = m.file.Load().path
 	return &prepared{position: l.at, loaded: l, machine: m, file: f}, nil
+}
+
+// expect counts the files that may be about to take the place of the one in use,
+// which no defragmentation may come in between.
+func (m *Machine) expect(n int) {
+	m.installs.Lock()
+	defer m.installs.Unlock()
+	m.preparing += n
 }
 
 // prepared is a state file that waits to be installed.
@@ -111,12 +121,16 @@ func (p *prepared) Install() (drain func() error) {
 	m.file.Store(p.file)
 	view := m.publishView()
 	m.applying.Unlock()
+	m.expect(-1)
 	m.sink.Installed(view)
 	return old.close
 }
 
 // Close gives the file up, instead of Install.
-func (p *prepared) Close() error { return p.file.close() }
+func (p *prepared) Close() error {
+	p.machine.expect(-1)
+	return p.file.close()
+}
 
 // read has fn read the file in use, and again if that was replaced meanwhile.
 func (m *Machine) read(fn func(*stateFile) error) error {

@@ -149,7 +149,7 @@ func TestInstall_replacesEverything(t *testing.T) {
 		if got := hashOf(t, m); got != want {
 			t.Errorf("%s holds\n%s, want\n%s", path, got, want)
 		}
-		if err := m.file.Load().db.View(m.file.Load().keys.Check); err != nil {
+		if err := m.file.Load().db.Load().View(m.file.Load().keys.Check); err != nil {
 			t.Error(err)
 		}
 		closeMachine(t, m)
@@ -168,7 +168,7 @@ func TestInstall_commitUnderWay(t *testing.T) {
 	defer closeMachine(t, m)
 	feed(t, m, "old", 1, 99)
 	old := m.file.Load()
-	tx, err := old.db.Begin(true) // holds the commit up
+	tx, err := old.db.Load().Begin(true) // holds the commit up
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +180,7 @@ func TestInstall_commitUnderWay(t *testing.T) {
 	committed := make(chan error)
 	go func() { committed <- m.Commit() }()
 	for n, _ := old.queue.size(); n != 0; n, _ = old.queue.size() { // until the commit took its change sets
-		if err := m.file.Load().db.View(m.file.Load().keys.Check); err == nil {
+		if err := m.file.Load().db.Load().View(m.file.Load().keys.Check); err == nil {
 			t.Fatal("nothing was pending")
 		}
 	}

@@ -36,6 +36,13 @@ type Machine struct {
 	file       atomic.Pointer[stateFile] // replaced by an install, with applying held
 	view       atomic.Pointer[View]
 
+	// installs is held by the end of a defragmentation, and guards preparing:
+	// how many received files may be about to take the name of the one in use.
+	installs  sync.Mutex
+	preparing int
+	defrag    defragLimits
+	after     func(what string) // told of what a Defrag did to files; nil but in tests
+
 	// applying is held from the first entry after a Publish to that Publish,
 	// by Prune, and by an install.
 	applying sync.Mutex
@@ -95,7 +102,10 @@ func Open(o Options) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Machine{quota: o.Quota, maxBacklog: maxBacklog, sink: noSink{}, log: o.Log, loaded: l}
+	if err := discardDefrag(o.Path); err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+	m := &Machine{quota: o.Quota, maxBacklog: maxBacklog, defrag: defaultDefrag, sink: noSink{}, log: o.Log, loaded: l}
 	m.file.Store(f)
 	m.publishView()
 	return m, nil
@@ -104,6 +114,13 @@ func Open(o Options) (*Machine, error) {
 // SetSink says who is told about what is applied from now on. Not to be called
 // while entries are applied.
 func (m *Machine) SetSink(s Sink) { m.sink = s }
+
+// did tells tests what was done to files.
+func (m *Machine) did(what string) {
+	if m.after != nil {
+		m.after(what)
+	}
+}
 
 // View is the newest published state. Safe for concurrent use.
 func (m *Machine) View() *View { return m.view.Load() }

@@ -119,7 +119,7 @@ func TestMachine_batchesAndCrashesDoNotMatter(t *testing.T) {
 				}
 			}
 			if rng.IntN(15) == 0 && i < len(entries) {
-				m.file.Load().db.Close() // what is not committed is gone
+				m.file.Load().db.Load().Close() // what is not committed is gone
 				m = openMachine(t, path)
 				index, _ := m.Synced().Position()
 				if m.Applied() != index {
@@ -209,7 +209,7 @@ func TestMachine_malformedEntryStops(t *testing.T) {
 				if recover() == nil {
 					t.Error("applied")
 				}
-				m.file.Load().db.Close()
+				m.file.Load().db.Load().Close()
 			}()
 			m.Command(1, 1, data)
 		})

@@ -60,7 +60,7 @@ func TestMachine_applyWaitsForTheDisk(t *testing.T) {
 	await(t, "the backlog is full", func() bool { return m.Backlog() >= limit })
 	expectWaiting(t, done)
 	f := m.file.Load()
-	tx, err := f.db.Begin(true) // a disk that takes its time
+	tx, err := f.db.Load().Begin(true) // a disk that takes its time
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +102,7 @@ func TestMachine_applyDoesNotWaitForAFailedDisk(t *testing.T) {
 	m.Configure(1, 1, members(1))
 	m.Publish()
 	commit(t, m)
-	m.file.Load().db.MaxSize = 1 // full
+	m.file.Load().db.Load().MaxSize = 1 // full
 	done := applyInBackground(t, m, 100, 100<<10)
 	await(t, "the backlog is full", func() bool { return m.Backlog() >= m.maxBacklog })
 	if err := m.Commit(); err == nil {

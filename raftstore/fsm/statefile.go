@@ -19,15 +19,17 @@ import (
 // changes that wait to be written to it. An install replaces all of it at once,
 // so that what was queued for one file can never reach another.
 type stateFile struct {
-	path   string // where it is, or will be once it is installed
-	db     *bbolt.DB
+	path   string                   // where it is, or will be once it is installed
+	db     atomic.Pointer[bbolt.DB] // replaced by a defragmentation, with commits held
 	keys   *kv.Store
 	queue  queue
 	synced atomic.Pointer[position]
 
-	commits sync.Mutex // held by commit and close
+	commits sync.Mutex // held by commit, close, and the end of a defragmentation
 	failed  error      // of the first commit that failed
 	closed  bool
+	kept    *kept       // what is committed while the file is copied; nil: it is not
+	opened  os.FileInfo // of the file that db has open
 }
 
 // loaded is the rest of what a state file holds, as it is in memory.
@@ -47,15 +49,9 @@ func openFile(path string, flag int, quota int64) (f *stateFile, l loaded, err e
 	}
 	f = &stateFile{path: path}
 	err = guarded(func() error {
-		f.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-			Timeout:         1, // nanosecond: a file in use is an error, not a wait
-			NoFreelistSync:  true,
-			FreelistType:    bbolt.FreelistMapType,
-			InitialMmapSize: int(2 * quota),
-			OpenFile: func(path string, flags int, mode os.FileMode) (*os.File, error) {
-				return os.OpenFile(path, flags&^os.O_CREATE|flag, mode)
-			},
-		})
+		db, opened, err := openBolt(path, flag, quota)
+		f.db.Store(db)
+		f.opened = opened
 		return err
 	})
 	switch {
@@ -71,9 +67,27 @@ func openFile(path string, flag int, quota int64) (f *stateFile, l loaded, err e
 		return err
 	})
 	if err != nil {
-		return nil, l, errors.Join(loadError(path, err), f.db.Close())
+		return nil, l, errors.Join(loadError(path, err), f.db.Load().Close())
 	}
 	return f, l, nil
+}
+
+// openBolt opens a file as bbolt's, and tells which one it is.
+func openBolt(path string, flag int, quota int64) (db *bbolt.DB, opened os.FileInfo, err error) {
+	db, err = bbolt.Open(path, 0o600, &bbolt.Options{
+		Timeout:         1, // nanosecond: a file in use is an error, not a wait
+		NoFreelistSync:  true,
+		FreelistType:    bbolt.FreelistMapType,
+		InitialMmapSize: int(2 * quota),
+		OpenFile: func(path string, flags int, mode os.FileMode) (*os.File, error) {
+			file, err := os.OpenFile(path, flags&^os.O_CREATE|flag, mode)
+			if err == nil {
+				opened, err = file.Stat()
+			}
+			return file, err
+		},
+	})
+	return db, opened, err
 }
 
 // checkFile looks for damage that bbolt would not survive. A file that does not
@@ -102,8 +116,9 @@ func (f *stateFile) load() (l loaded, err error) {
 	if err := f.makeBuckets(); err != nil {
 		return l, err
 	}
-	return l, f.db.View(func(tx *bbolt.Tx) error {
-		if f.keys, err = kv.Open(f.db, tx, kv.Options{}); err != nil {
+	db := f.db.Load()
+	return l, db.View(func(tx *bbolt.Tx) error {
+		if f.keys, err = kv.Open(db, tx, kv.Options{}); err != nil {
 			return err
 		}
 		if l.at, err = loadPosition(tx); err != nil {
@@ -129,7 +144,8 @@ func (f *stateFile) load() (l loaded, err error) {
 // missing one was lost, with what was in it.
 func (f *stateFile) makeBuckets() error {
 	complete, begun := false, false
-	err := f.db.View(func(tx *bbolt.Tx) error {
+	db := f.db.Load()
+	err := db.View(func(tx *bbolt.Tx) error {
 		own := tx.Bucket(bucketOwn)
 		begun = own != nil && own.Get(keyFormat) != nil
 		complete = hasBuckets(tx) && ledger.HasBuckets(tx)
@@ -141,7 +157,7 @@ func (f *stateFile) makeBuckets() error {
 	case begun:
 		return damage{-1, "a bucket is missing"}
 	}
-	return f.db.Update(func(tx *bbolt.Tx) error {
+	return db.Update(func(tx *bbolt.Tx) error {
 		return errors.Join(createBuckets(tx), ledger.CreateBuckets(tx))
 	})
 }
@@ -159,7 +175,7 @@ func (f *stateFile) commit() error {
 		return nil
 	}
 	at := sets[len(sets)-1].at
-	err := f.db.Update(func(tx *bbolt.Tx) error {
+	err := f.db.Load().Update(func(tx *bbolt.Tx) error {
 		for _, set := range sets {
 			if err := set.write(tx); err != nil {
 				return err
@@ -180,23 +196,41 @@ func (f *stateFile) commit() error {
 	}
 	f.synced.Store(&at)
 	f.queue.done(bytes)
+	f.kept.add(sets, bytes)
 	return nil
 }
 
 // size is Machine.Size.
 func (f *stateFile) size() (total, inUse int64, err error) {
-	pageSize := 0
 	err = f.view(func(tx *bbolt.Tx) error {
-		total, pageSize = tx.Size(), f.db.Info().PageSize
+		db := tx.DB()
+		total = tx.Size()
+		inUse = max(total-int64(db.Stats().FreePageN)*int64(db.Info().PageSize), 0)
 		return nil
 	})
-	free := int64(f.db.Stats().FreePageN) * int64(pageSize)
-	return total, max(total-free, 0), err
+	return total, inUse, err
 }
 
 // view runs fn in a read transaction. Error: kv.ErrClosed.
-func (f *stateFile) view(fn func(*bbolt.Tx) error) error {
-	return closedError(f.db.View(fn))
+func (f *stateFile) view(fn func(*bbolt.Tx) error) (err error) {
+	tx, err := f.begin()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, tx.Rollback()) }()
+	return fn(tx)
+}
+
+// begin opens a read transaction of the file, which the caller rolls back. Error:
+// kv.ErrClosed.
+func (f *stateFile) begin() (*bbolt.Tx, error) {
+	for {
+		db := f.db.Load()
+		tx, err := db.Begin(false)
+		if !errors.Is(err, bolterrors.ErrDatabaseNotOpen) || f.db.Load() == db {
+			return tx, closedError(err)
+		}
+	}
 }
 
 func closedError(err error) error {
@@ -215,5 +249,5 @@ func (f *stateFile) close() error {
 	f.commits.Lock()
 	defer f.commits.Unlock()
 	f.closed = true
-	return f.db.Close()
+	return f.db.Load().Close()
 }
