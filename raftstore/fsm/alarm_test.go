@@ -137,7 +137,7 @@ func TestAlarms_onDisk(t *testing.T) {
 		t.Errorf("put after opening: %v", got)
 	}
 	var keys []*pb.AlarmMember
-	err := m.file.Load().db.View(func(tx *bbolt.Tx) error {
+	err := m.file.Load().db.Load().View(func(tx *bbolt.Tx) error {
 		return tx.Bucket([]byte("alarm")).ForEach(func(k, _ []byte) error {
 			var e pb.AlarmMember
 			keys = append(keys, &e)
