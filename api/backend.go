@@ -7,6 +7,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/conclave-kv/conclave/internal/conclavepb"
+	"github.com/conclave-kv/conclave/member"
 )
 
 // Backend is the member behind the door. All methods may be called from any
@@ -54,6 +55,14 @@ type Backend interface {
 	// Alarm raises or takes back an alarm, or lists those of a type, all for
 	// NONE; it returns after that is agreed. Action and type are known ones.
 	Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error)
+	// Snapshot opens a copy of this member's state with every write that was
+	// acknowledged before the call. The caller closes it, at any time, from any
+	// goroutine.
+	Snapshot(ctx context.Context) (member.Snapshot, error)
+	// Hash is a checksum of all of this member's state, HashKV of its key-value
+	// history up to a revision, 0 for the newest.
+	Hash(ctx context.Context) (*pb.HashResponse, error)
+	HashKV(ctx context.Context, revision int64) (*pb.HashKVResponse, error)
 	// Alarms lists all alarms from this member's own state, without quorum.
 	Alarms(ctx context.Context) (*pb.AlarmResponse, error)
 

@@ -25,6 +25,8 @@ type fakeBackend struct {
 	alarms  []*pb.AlarmMember
 	learner bool
 
+	snapshot member.Snapshot // nil: refused
+
 	leader  atomic.Uint64
 	stuck   atomic.Int64 // nanoseconds
 	version atomic.Pointer[string]
@@ -179,6 +181,24 @@ func (b *fakeBackend) MoveLeader(_ context.Context, to uint64) error {
 		return nil
 	}
 	return member.ErrBadTransferee
+}
+
+func (b *fakeBackend) Snapshot(context.Context) (member.Snapshot, error) {
+	if b.snapshot == nil {
+		return nil, member.ErrTooManySnapshots
+	}
+	return b.snapshot, nil
+}
+
+func (b *fakeBackend) Hash(context.Context) (*pb.HashResponse, error) {
+	return &pb.HashResponse{Header: b.header(), Hash: 5}, nil
+}
+
+func (b *fakeBackend) HashKV(_ context.Context, revision int64) (*pb.HashKVResponse, error) {
+	if revision > b.rev {
+		return nil, kv.ErrFutureRevision
+	}
+	return &pb.HashKVResponse{Header: b.header(), Hash: 6, CompactRevision: -1, HashRevision: b.rev}, nil
 }
 
 func (b *fakeBackend) IsLearner() bool {

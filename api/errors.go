@@ -23,6 +23,9 @@ var (
 	errTransferTimeout  = status.Error(codes.Unknown, "etcdserver: request timed out, leader transfer took too long")
 )
 
+// errTooManySnapshots has no counterpart: etcd streams to whoever asks.
+var errTooManySnapshots = status.Error(codes.ResourceExhausted, "etcdserver: too many snapshots of this member are being read; wait until one has ended, or ask another member")
+
 // errClientAPIVersion refuses a `client-api-version` that is not UTF-8.
 var errClientAPIVersion = rpctypes.ErrGRPCInvalidClientAPIVersion
 
@@ -57,6 +60,7 @@ var errorTable = []struct {
 	{member.ErrNotLeader, rpctypes.ErrGRPCNotLeader},
 	{member.ErrBadTransferee, rpctypes.ErrGRPCBadLeaderTransferee},
 	{member.ErrTransferTimeout, errTransferTimeout},
+	{member.ErrTooManySnapshots, errTooManySnapshots},
 
 	{kv.ErrCompacted, rpctypes.ErrGRPCCompacted},
 	{kv.ErrFutureRevision, rpctypes.ErrGRPCFutureRev},

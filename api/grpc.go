@@ -46,7 +46,7 @@ func (s *Server) newGRPC() {
 		validate: validator{maxTxnOps: o.MaxTxnOps, maxRequestBytes: o.MaxRequestBytes},
 	})
 	pb.RegisterClusterServer(s.grpc, &clusterService{backend: o.Backend})
-	pb.RegisterMaintenanceServer(s.grpc, &maintenanceService{backend: o.Backend})
+	pb.RegisterMaintenanceServer(s.grpc, &maintenanceService{backend: o.Backend, pace: o.snapshotPace, sending: &s.wg})
 	conclavepb.RegisterDebugServer(s.grpc, &debugService{backend: o.Backend, ready: o.Ready})
 	hs := health.NewServer() // SERVING for "" from the start
 	grpc_health_v1.RegisterHealthServer(s.grpc, hs)

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/codes"
@@ -13,6 +14,8 @@ import (
 type maintenanceService struct {
 	pb.UnimplementedMaintenanceServer
 	backend Backend
+	pace    snapshotPace
+	sending *sync.WaitGroup // goroutines that send snapshots
 }
 
 func (s *maintenanceService) Status(ctx context.Context, _ *pb.StatusRequest) (*pb.StatusResponse, error) {

@@ -52,6 +52,8 @@ type Options struct {
 	RequestTimeout    time.Duration // of a health check's read; default 5 s + 2 election timeouts
 	StopTimeout       time.Duration // for calls to end by themselves at Close; default RequestTimeout
 	SlowRequest       time.Duration // longer unary calls are logged; default 300 ms, negative: none
+
+	snapshotPace snapshotPace // default defaultPace; for tests
 }
 
 // withDefaults fills what is zero and refuses what cannot work.
@@ -83,6 +85,7 @@ func (o Options) withDefaults() (Options, error) {
 	orDefault(&o.RequestTimeout, 5*time.Second+2*o.ElectionTimeout)
 	orDefault(&o.StopTimeout, o.RequestTimeout)
 	orDefault(&o.SlowRequest, 300*time.Millisecond)
+	orDefault(&o.snapshotPace, defaultPace)
 	return o, nil
 }
 

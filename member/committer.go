@@ -51,6 +51,12 @@ func (c *committer) kick() {
 	}
 }
 
+// flush has what waits written without waiting for more.
+func (c *committer) flush() {
+	signal(c.full)
+	signal(c.work)
+}
+
 // signal wakes the receiver of a channel with room for one signal.
 func signal(c chan struct{}) {
 	select {
@@ -97,6 +103,9 @@ func (c *committer) commit() error {
 	some, _ := c.m.machine.Pending()
 	if !some {
 		return nil
+	}
+	if c.m.started.Load() && c.m.node.LowSpace() {
+		c.m.machine.EndBackups("the disk of this member is nearly full, and snapshots keep space")
 	}
 	hangs := time.AfterFunc(c.stuck, func() {
 		c.m.cfg.Fatal(fmt.Errorf("a write to the state file %s has been under way for %v: the disk hangs; repair it, then start this member again", c.m.machine.Path(), c.stuck))

@@ -62,4 +62,7 @@ var (
 	ErrTransferTimeout = errors.New("request timed out, leader transfer took too long")
 	// ErrNotCapable: the cluster version is not decided yet.
 	ErrNotCapable = errors.New("not capable")
+	// ErrTooManySnapshots: as many snapshots of this member are being read as may
+	// be at once.
+	ErrTooManySnapshots = errors.New("too many snapshots of this member are being read")
 )

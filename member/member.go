@@ -68,6 +68,9 @@ type Member struct {
 	cancel       context.CancelFunc
 	work         sync.WaitGroup
 
+	snapshots atomic.Int32 // being read
+	hashing   turns
+
 	started atomic.Bool // node is there
 
 	mu        sync.Mutex
@@ -88,6 +91,7 @@ func New(cfg Config, mesh *raftstore.Mesh, machine *fsm.Machine) *Member {
 		changed:   make(chan struct{}),
 
 		backlogLimit: maxBacklog,
+		hashing:      make(turns, 1),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.proposer = newProposer(m, cfg.FirstBatch)

@@ -25,6 +25,10 @@ type stateFile struct {
 	queue  queue
 	synced atomic.Pointer[position]
 
+	mapped    int64 // address space asked for, in bytes
+	minPinned int64 // the constant, less in tests
+	backups   backups
+
 	commits sync.Mutex // held by commit, close, and the end of a defragmentation
 	failed  error      // of the first commit that failed
 	closed  bool
@@ -47,7 +51,7 @@ func openFile(path string, flag int, quota int64) (f *stateFile, l loaded, err e
 	if err := checkFile(path); err != nil {
 		return nil, l, err
 	}
-	f = &stateFile{path: path}
+	f = &stateFile{path: path, mapped: 2 * quota, minPinned: minPinned}
 	err = guarded(func() error {
 		db, opened, err := openBolt(path, flag, quota)
 		f.db.Store(db)
@@ -174,6 +178,7 @@ func (f *stateFile) commit() error {
 	if len(sets) == 0 {
 		return nil
 	}
+	f.makeWay(bytes)
 	at := sets[len(sets)-1].at
 	err := f.db.Load().Update(func(tx *bbolt.Tx) error {
 		for _, set := range sets {
@@ -205,7 +210,11 @@ func (f *stateFile) size() (total, inUse int64, err error) {
 	err = f.view(func(tx *bbolt.Tx) error {
 		db := tx.DB()
 		total = tx.Size()
-		inUse = max(total-int64(db.Stats().FreePageN)*int64(db.Info().PageSize), 0)
+		free := db.Stats().FreePageN
+		if f.backups.oldest() != nil {
+			free += db.Stats().PendingPageN // kept for those who read copies, and no longer
+		}
+		inUse = max(total-int64(free)*int64(db.Info().PageSize), 0)
 		return nil
 	})
 	return total, inUse, err
@@ -246,6 +255,7 @@ func closedError(err error) error {
 func (f *stateFile) close() error {
 	f.keys.Close() // before waiting, so that nobody waits in turn
 	f.queue.end()
+	f.backups.close()
 	f.commits.Lock()
 	defer f.commits.Unlock()
 	f.closed = true
