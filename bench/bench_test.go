@@ -64,8 +64,8 @@ func TestGap_longestSilence(t *testing.T) {
 }
 
 func TestParseMemory_peakAndPrivate(t *testing.T) {
-	got, err := parseMemory("Name:\tx\nVmPeak:\t 999 kB\nVmHWM:\t  2048 kB\nVmRSS:\t 10 kB\nRssAnon:\t     512 kB\n")
-	if err != nil || got != (memory{peak: 2, private: 0.5}) {
+	got, err := parseMemory("Name:\tx\nVmPeak:\t 999 kB\nVmHWM:\t  2048 kB\nVmRSS:\t 1024 kB\nRssAnon:\t     512 kB\n")
+	if err != nil || got != (memory{now: 1, peak: 2, private: 0.5}) {
 		t.Errorf("%v, %v", got, err)
 	}
 	if _, err := parseMemory("Name:\tx\n"); err == nil {

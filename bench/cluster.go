@@ -47,7 +47,10 @@ type cluster struct {
 // startCluster starts the members of one system and waits until each of them
 // serves a write. Whatever the outcome, the bench stops it in the end.
 func (b *bench) startCluster(ctx context.Context, system string) (*cluster, error) {
-	k := &cluster{system: system, binary: b.binaries[system], certs: b.certs, fail: b.fail}
+	k := &cluster{system: system, binary: b.binaries[system], fail: b.fail}
+	if b.secured(system) {
+		k.certs = b.certs
+	}
 	var err error
 	if k.dir, err = os.MkdirTemp(b.dir, system+"-"); err != nil {
 		return nil, err

@@ -12,6 +12,7 @@
 //	go run ./bench gaps       the leader's death, pause and disk hang: longest time without a write
 //	go run ./bench install    a member joins a cluster with a large state under load
 //	go run ./bench idle       processor time when nobody asks for anything
+//	go run ./bench large      a million keys: memory, rate of puts, restart
 //
 // With run's -fsync-delay, and for gaps, every member's data directory is on a
 // disk of its own, the file system of test/faultfs.

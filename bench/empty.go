@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// emptyServer answers puts and ranges with empty responses: what is left is
+// emptyServer answers every request with empty responses: what is left is
 // the cost of gRPC, of the client and of the machine.
 type emptyServer struct {
 	pb.UnimplementedKVServer
@@ -23,6 +23,10 @@ func (emptyServer) Put(context.Context, *pb.PutRequest) (*pb.PutResponse, error)
 
 func (emptyServer) Range(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error) {
 	return &pb.RangeResponse{}, nil
+}
+
+func (emptyServer) Txn(context.Context, *pb.TxnRequest) (*pb.TxnResponse, error) {
+	return &pb.TxnResponse{}, nil
 }
 
 // runEmptyServer serves until the context ends.

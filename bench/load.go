@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"slices"
 	"sync"
@@ -22,7 +21,14 @@ const (
 	opPut       = "put"
 	opGet       = "get"       // linearizable
 	opGetSerial = "serialget" // from the member's own state
+	opTxn       = "txn"       // if the key is as last seen, put it, else get it
+	opRange     = "range"     // all keys, in one answer
+	opStream    = "stream"    // all keys, as a stream
+	opBulk      = "bulk"      // put every key once, bulkPuts in a transaction
 )
+
+// bulkPuts is how many keys a transaction of opBulk puts; servers take 128.
+const bulkPuts = 100
 
 // opTimeout bounds one request; etcd itself gives up after 7 s.
 const opTimeout = 15 * time.Second
@@ -32,6 +38,7 @@ type loadSpec struct {
 	Op            string
 	Endpoints     []string // host:port; connections are spread over them
 	Clients       int      // goroutines, each with one request in flight
+	Writers       int      // more of them, which put and are not measured
 	Conns         int      // connections they share
 	Warmup        time.Duration
 	Duration      time.Duration
@@ -46,6 +53,7 @@ type loadSpec struct {
 type loadResult struct {
 	Requests  int     // finished within the measured time
 	Rate      float64 // requests per second
+	Writes    float64 // puts per second of the writers
 	P50, P99  float64 // latency, milliseconds
 	ServerCPU float64 // seconds, all server processes together
 	ClientCPU float64 // seconds, the load process
@@ -57,6 +65,7 @@ type load struct {
 	clients    []*clientv3.Client
 	began, end time.Time // of the measured time; set before workers start
 	filled     atomic.Int64
+	written    atomic.Int64 // by the writers, within the measured time
 }
 
 // runLoad reads a spec, runs it and prints the result.
@@ -87,7 +96,7 @@ func (l *load) connect() error {
 	if err != nil {
 		return err
 	}
-	for i := range min(l.spec.Conns, l.spec.Clients) {
+	for i := range min(l.spec.Conns, l.spec.Clients+l.spec.Writers) {
 		config := clientv3.Config{
 			Endpoints:   []string{c.scheme() + l.spec.Endpoints[i%len(l.spec.Endpoints)]},
 			DialTimeout: 10 * time.Second, Logger: zap.NewNop(),
@@ -139,27 +148,39 @@ func (l *load) run(ctx context.Context) (loadResult, error) {
 
 	seen := make([][]time.Duration, l.spec.Clients)
 	var wg sync.WaitGroup
-	for i := range l.spec.Clients {
+	for i := range l.spec.Clients + l.spec.Writers {
 		wg.Go(func() {
+			w := l.worker(i)
 			var err error
-			if seen[i], err = l.work(ctx, i); err != nil {
+			if i < l.spec.Clients {
+				seen[i], err = w.work(ctx)
+			} else {
+				w.op = opPut
+				var acked []time.Duration
+				acked, err = w.work(ctx)
+				l.written.Add(int64(len(acked)))
+			}
+			if err != nil {
 				fail(err)
 			}
 		})
 	}
 	var result loadResult
-	if l.spec.Op != opFill {
+	if !l.spec.fills() {
 		l.takeCPU(ctx, fail, &result)
 	}
 	wg.Wait()
 	if err := context.Cause(ctx); err != nil {
 		return result, err
 	}
-	if l.spec.Op == opFill {
+	if l.spec.fills() {
 		return result, nil
 	}
 	return result, l.summarize(seen, &result)
 }
+
+// fills says that the load ends when its work is done, not when its time is.
+func (s loadSpec) fills() bool { return s.Op == opFill || s.Op == opBulk }
 
 // takeCPU waits through the measured time and notes the CPU seconds in it.
 func (l *load) takeCPU(ctx context.Context, fail context.CancelCauseFunc, result *loadResult) {
@@ -192,59 +213,7 @@ func (l *load) summarize(seen [][]time.Duration, result *loadResult) error {
 	slices.Sort(all)
 	result.Requests = len(all)
 	result.Rate = float64(len(all)) / l.spec.Duration.Seconds()
+	result.Writes = float64(l.written.Load()) / l.spec.Duration.Seconds()
 	result.P50, result.P99 = millis(percentile(all, 0.50)), millis(percentile(all, 0.99))
 	return nil
-}
-
-// work is one client: one request after the other until the time is over. It
-// returns the latencies of those that finished within the measured time.
-func (l *load) work(ctx context.Context, number int) ([]time.Duration, error) {
-	client := l.clients[number%len(l.clients)]
-	random := rand.New(rand.NewPCG(l.spec.Seed, uint64(number)))
-	value := make([]byte, l.spec.Value)
-	for i := range value {
-		value[i] = 'a' + byte(random.IntN(26))
-	}
-	var seen []time.Duration
-	for {
-		key, ok := l.next(random)
-		if !ok || ctx.Err() != nil {
-			return seen, nil
-		}
-		began := time.Now()
-		if err := l.request(ctx, client, key, string(value)); err != nil {
-			return nil, fmt.Errorf("%s of %s through %s: %w", l.spec.Op, key, client.Endpoints()[0], err)
-		}
-		if now := time.Now(); now.After(l.began) && now.Before(l.end) {
-			seen = append(seen, now.Sub(began))
-		}
-	}
-}
-
-// next picks a worker's next key; false when its work is done.
-func (l *load) next(random *rand.Rand) (string, bool) {
-	if l.spec.Op == opFill {
-		n := l.filled.Add(1)
-		return keyName(int(n - 1)), n <= int64(l.spec.Keys)
-	}
-	return keyName(random.IntN(l.spec.Keys)), time.Now().Before(l.end)
-}
-
-func keyName(n int) string { return fmt.Sprintf("bench/%08d", n) }
-
-func (l *load) request(ctx context.Context, client *clientv3.Client, key, value string) error {
-	ctx, cancel := context.WithTimeout(ctx, opTimeout)
-	defer cancel()
-	var err error
-	switch l.spec.Op {
-	case opFill, opPut:
-		_, err = client.Put(ctx, key, value)
-	case opGet:
-		_, err = client.Get(ctx, key)
-	case opGetSerial:
-		_, err = client.Get(ctx, key, clientv3.WithSerializable())
-	default:
-		err = fmt.Errorf("unknown operation %q", l.spec.Op)
-	}
-	return err
 }

@@ -17,6 +17,7 @@ var commands = map[string]func(context.Context, []string) error{
 	"gaps":         runGaps,
 	"install":      runInstall,
 	"idle":         runIdle,
+	"large":        runLarge,
 	"load":         runLoad,
 	"empty-server": runEmptyServer,
 }
@@ -33,11 +34,11 @@ func main() {
 
 func dispatch(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("say what to measure: go run ./bench run, failover, gaps, install or idle (-h lists the flags)")
+		return errors.New("say what to measure: go run ./bench run, failover, gaps, install, idle or large (-h lists the flags)")
 	}
 	command, ok := commands[args[0]]
 	if !ok {
-		return fmt.Errorf("unknown command %q: use run, failover, gaps, install or idle", args[0])
+		return fmt.Errorf("unknown command %q: use run, failover, gaps, install, idle or large", args[0])
 	}
 	return command(ctx, args[1:])
 }

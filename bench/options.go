@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
@@ -25,6 +26,7 @@ type options struct {
 	conclave string        // path of the conclave binary; empty: build it
 	dir      string        // parent of the data directories; empty: the system's
 	mtls     bool          // certificates on both ports, for every system
+	mtlsOnly string        // the same for one system only; empty: see mtls
 	rounds   int           // how often each system is measured
 	duration time.Duration // of one measured load
 	warmup   time.Duration // of each load, before it is measured
@@ -44,6 +46,7 @@ type defaults struct {
 	systems  string // also all that can be measured
 	rounds   int
 	duration time.Duration
+	keys     int                           // 0: 10,000
 	more     func(*flag.FlagSet, *options) // flags of this command only; may be nil
 }
 
@@ -57,12 +60,13 @@ func parseOptions(name string, d defaults, args []string) (options, error) {
 	set.StringVar(&o.conclave, "conclave", "", "conclave binary (default: build ./cmd/conclave)")
 	set.StringVar(&o.dir, "dir", "", "directory for the data directories, on the disk to measure (default: the temporary directory)")
 	set.BoolVar(&o.mtls, "mtls", false, "mutual TLS on client and peer ports of every system")
+	set.StringVar(&o.mtlsOnly, "mtls-only", "", "mutual TLS on the ports of this system, the others without")
 	set.IntVar(&o.rounds, "rounds", d.rounds, "rounds; in each, every system is measured once")
 	set.DurationVar(&o.duration, "duration", d.duration, "measured time of one load, or of one look")
 	set.DurationVar(&o.warmup, "warmup", time.Second, "time each load runs before it is measured")
 	set.StringVar(&o.loads, "loads", "", "loads to run, comma separated (default: all)")
 	set.IntVar(&o.conns, "conns", 100, "most connections of one load; its clients share them")
-	set.IntVar(&o.keys, "keys", 10_000, "number of keys")
+	set.IntVar(&o.keys, "keys", cmp.Or(d.keys, 10_000), "number of keys")
 	set.IntVar(&o.value, "value", 256, "bytes of a value")
 	if d.more != nil {
 		d.more(set, &o)
@@ -92,6 +96,9 @@ func (o options) validate(known []string) error {
 	if o.duration <= 0 || o.warmup < 0 {
 		return fmt.Errorf("-duration %s -warmup %s: a load needs a positive duration", o.duration, o.warmup)
 	}
+	if o.mtlsOnly != "" && (o.mtls || !slices.Contains(o.systems, o.mtlsOnly)) {
+		return fmt.Errorf("-mtls-only %q: name one of -systems, without -mtls", o.mtlsOnly)
+	}
 	if o.fsyncDelay < 0 {
 		return fmt.Errorf("-fsync-delay %s: use 0 or more", o.fsyncDelay)
 	}
@@ -110,3 +117,6 @@ func (o options) validate(known []string) error {
 
 // needsDisks says whether members' data is on disks of their own.
 func (o options) needsDisks() bool { return o.ownDisks || o.fsyncDelay > 0 }
+
+// secured says whether a system has mutual TLS on its ports.
+func (o options) secured(system string) bool { return o.mtls || o.mtlsOnly == system }

@@ -65,9 +65,9 @@ func (w *rateWriter) close() {
 	w.wait.Wait()
 }
 
-// memory is what a process had in memory at most, in MiB: all of it, and what
-// is not pages of mapped files.
-type memory struct{ peak, private float64 }
+// memory is what a process has in memory, in MiB: all of it, the most it ever
+// was, and what of it is not pages of mapped files.
+type memory struct{ now, peak, private float64 }
 
 func (m memory) String() string { return fmt.Sprintf("%.0f MiB (private %.0f)", m.peak, m.private) }
 
@@ -85,7 +85,7 @@ func watchMemory(ctx context.Context, pids ...int) *memoryWatch {
 		for {
 			for i, pid := range pids {
 				if now, err := memoryOf(pid); err == nil {
-					w.peaks[i] = memory{max(w.peaks[i].peak, now.peak), max(w.peaks[i].private, now.private)}
+					w.peaks[i] = memory{now: now.now, peak: max(w.peaks[i].peak, now.peak), private: max(w.peaks[i].private, now.private)}
 				}
 			}
 			if pause(ctx, levelEvery) != nil {
@@ -103,7 +103,7 @@ func (w *memoryWatch) close() []memory {
 	return w.peaks
 }
 
-// memoryOf reads VmHWM and RssAnon of proc(5)'s status.
+// memoryOf reads VmRSS, VmHWM and RssAnon of proc(5)'s status.
 func memoryOf(pid int) (memory, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -114,7 +114,7 @@ func memoryOf(pid int) (memory, error) {
 
 func parseMemory(status string) (m memory, err error) {
 	for line := range strings.Lines(status) {
-		for name, into := range map[string]*float64{"VmHWM:": &m.peak, "RssAnon:": &m.private} {
+		for name, into := range map[string]*float64{"VmRSS:": &m.now, "VmHWM:": &m.peak, "RssAnon:": &m.private} {
 			rest, ok := strings.CutPrefix(line, name)
 			if !ok {
 				continue

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -15,8 +16,11 @@ func (b *bench) printMachine() error {
 		return fmt.Errorf("measure fsync in -dir: %w", err)
 	}
 	transport := "plaintext"
-	if b.mtls {
+	switch {
+	case b.mtls:
 		transport = "mutual TLS"
+	case b.mtlsOnly != "":
+		transport = "mutual TLS for " + b.mtlsOnly + " only"
 	}
 	fmt.Printf("%d CPUs, %s/%s, %s; fsync of 4 KiB %.2f ms (median)\n", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), fsync)
 	disks := "on the real disk"
@@ -59,21 +63,32 @@ func (b *bench) printIdle(ctx context.Context) error {
 }
 
 func printHeader() {
-	fmt.Println("| load           | system   | requests/s (min–max)       | p50 ms | p99 ms | server CPU s/1000 | rate ÷ etcd | rate ÷ empty |")
-	fmt.Println("|----------------|----------|----------------------------|--------|--------|-------------------|-------------|--------------|")
+	fmt.Println("| load            | system   | requests/s (min–max)       | p50 ms | p99 ms | server CPU s/1000 | rate ÷ etcd | rate ÷ empty |")
+	fmt.Println("|-----------------|----------|----------------------------|--------|--------|-------------------|-------------|--------------|")
 }
 
 // printRows prints one load's row for every system, in Markdown.
 func printRows(s shape, systems []string, results map[string][]loadResult) {
+	var beside []string
 	for _, system := range systems {
 		of := results[system]
+		if len(of) == 0 {
+			continue
+		}
 		rates := column(of, func(r loadResult) float64 { return r.Rate })
-		fmt.Printf("| %-14s | %-8s | %-26s | %6.2f | %6.2f | %17.3f | %11s | %12s |\n", s.name, system,
+		fmt.Printf("| %-15s | %-8s | %-26s | %6.2f | %6.2f | %17.3f | %11s | %12s |\n", s.name, system,
 			fmt.Sprintf("%.0f (%.0f–%.0f)", median(rates), slices.Min(rates), slices.Max(rates)),
 			median(column(of, func(r loadResult) float64 { return r.P50 })),
 			median(column(of, func(r loadResult) float64 { return r.P99 })),
 			median(column(of, func(r loadResult) float64 { return r.ServerCPU / float64(r.Requests) * 1000 })),
 			ratioTo(etcdSystem, system, rates, results), ratioTo(emptySystem, system, rates, results))
+		if s.writers > 0 {
+			writes := column(of, func(r loadResult) float64 { return r.Writes })
+			beside = append(beside, fmt.Sprintf("%s %.0f", system, median(writes)))
+		}
+	}
+	if len(beside) > 0 {
+		fmt.Printf("\nBeside %s, puts/s: %s\n\n", s.name, strings.Join(beside, ", "))
 	}
 }
 

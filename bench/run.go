@@ -22,16 +22,22 @@ type shape struct {
 	op      string
 	clients int
 	leader  bool // all clients at the leader, else spread over the members
+	writers int  // more clients, which put meanwhile and are not measured
+	content bool // the answer is what is measured: not for the empty server
 }
 
 // shapes are the loads, in the order they run.
 var shapes = []shape{
-	{"put-1", opPut, 1, true},
-	{"put-100", opPut, 100, true},
-	{"put-1000", opPut, 1000, false},
-	{"get-1", opGet, 1, true},
-	{"get-1000", opGet, 1000, false},
-	{"serialget-1000", opGetSerial, 1000, false},
+	{name: "put-1", op: opPut, clients: 1, leader: true},
+	{name: "put-100", op: opPut, clients: 100, leader: true},
+	{name: "put-1000", op: opPut, clients: 1000},
+	{name: "get-1", op: opGet, clients: 1, leader: true},
+	{name: "get-1000", op: opGet, clients: 1000},
+	{name: "get-100-put-100", op: opGet, clients: 100, writers: 100},
+	{name: "serialget-1000", op: opGetSerial, clients: 1000},
+	{name: "txn-100", op: opTxn, clients: 100, leader: true},
+	{name: "range-1", op: opRange, clients: 1, leader: true, content: true},
+	{name: "stream-1", op: opStream, clients: 1, leader: true, content: true},
 }
 
 // bench is one run: the started systems and what they share.
@@ -128,7 +134,7 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	if b.self, err = os.Executable(); err != nil {
 		return err
 	}
-	if b.mtls {
+	if b.mtls || b.mtlsOnly != "" {
 		if b.certs, err = newCerts(b.dir); err != nil {
 			return fmt.Errorf("make certificates: %w", err)
 		}
@@ -173,8 +179,8 @@ func (b *bench) spec(k *cluster, op string, clients int) loadSpec {
 		Op: op, Clients: clients, Conns: b.conns, Warmup: b.warmup, Duration: b.duration,
 		Keys: b.keys, Value: b.value, Pids: k.pids(),
 	}
-	if b.certs != nil {
-		spec.CA, spec.Cert, spec.Key = b.certs.ca, b.certs.cert, b.certs.key
+	if k.certs != nil {
+		spec.CA, spec.Cert, spec.Key = k.certs.ca, k.certs.cert, k.certs.key
 	}
 	return spec
 }
@@ -187,6 +193,9 @@ func (b *bench) measure(ctx context.Context, chosen []shape) error {
 		results := map[string][]loadResult{}
 		for round := range b.rounds {
 			for _, k := range b.clusters {
+				if s.content && k.system == emptySystem {
+					continue
+				}
 				result, err := b.once(ctx, k, s, uint64(round))
 				if err != nil {
 					return err
@@ -206,7 +215,7 @@ func (b *bench) once(ctx context.Context, k *cluster, s shape, seed uint64) (loa
 		return loadResult{}, err
 	}
 	spec := b.spec(k, s.op, s.clients)
-	spec.Seed = seed
+	spec.Seed, spec.Writers = seed, s.writers
 	spec.Endpoints = k.endpoints()
 	if s.leader {
 		spec.Endpoints = []string{leader.client}
