@@ -38,22 +38,28 @@ var troubles = []trouble{
 // runGaps measures how long nobody can write after the leader's death, pause
 // and disk hang.
 func runGaps(ctx context.Context, args []string) error {
-	o, err := parseOptions("gaps", defaults{systems: led, rounds: 20, duration: time.Second, more: func(_ *flag.FlagSet, o *options) {
+	var only string
+	o, err := parseOptions("gaps", defaults{systems: led, rounds: 20, duration: time.Second, more: func(set *flag.FlagSet, o *options) {
 		o.ownDisks = true
+		set.StringVar(&only, "trouble", "", "death, pause or disk hang: this one only")
 	}}, args)
 	if err != nil {
 		return err
+	}
+	chosen := slices.DeleteFunc(slices.Clone(troubles), func(t trouble) bool { return only != "" && t.name != only })
+	if len(chosen) == 0 {
+		return fmt.Errorf("-trouble %q: use death, pause or disk hang", only)
 	}
 	return withBench(ctx, o, func(ctx context.Context, b *bench) error {
 		if err := b.startAll(ctx); err != nil {
 			return err
 		}
 		gaps := map[string]map[string][]float64{}
-		for _, t := range troubles {
+		for _, t := range chosen {
 			gaps[t.name] = map[string][]float64{}
 		}
 		for round := range b.rounds {
-			for _, t := range troubles {
+			for _, t := range chosen {
 				for _, k := range b.clusters {
 					d, err := k.trouble(ctx, t, fmt.Sprintf("bench/gap/%03d/%s/", round, t.name))
 					if err != nil {
@@ -64,7 +70,7 @@ func runGaps(ctx context.Context, args []string) error {
 				}
 			}
 		}
-		printGaps(b.systems, gaps)
+		printGaps(chosen, b.systems, gaps)
 		return nil
 	})
 }
@@ -210,11 +216,11 @@ func unhang(_ context.Context, k *cluster, m *member, _ string, _ int64) error {
 	return k.start(m)
 }
 
-func printGaps(systems []string, gaps map[string]map[string][]float64) {
+func printGaps(chosen []trouble, systems []string, gaps map[string]map[string][]float64) {
 	fmt.Println("\nLongest time without a successful write, clients trying without pause:")
 	fmt.Println("| leader's  | system   | median ms | worst ms | min ms | ÷ etcd (median of pairs) |")
 	fmt.Println("|-----------|----------|-----------|----------|--------|--------------------------|")
-	for _, t := range troubles {
+	for _, t := range chosen {
 		for _, system := range systems {
 			of := gaps[t.name][system]
 			ratio := ""
