@@ -26,16 +26,14 @@ const (
 
 // handleCalls installs the node's own answers.
 func (n *Node) handleCalls() {
-	n.cfg.Mesh.Handle(KindConfirm, n.answerConfirm)
+	n.cfg.Mesh.handleQuickly(KindConfirm, n.answerConfirm)
 	n.cfg.Mesh.Handle(KindReadIndex, n.answerReadIndex)
 	n.cfg.Mesh.Handle(KindLevel, n.answerLevel)
 }
 
 // answerConfirm runs outside raft's main loop, so that no fsync stands in the
 // way of a read. The term was made durable before raft showed it.
-func (n *Node) answerConfirm(context.Context, uint64, []byte) ([]byte, error) {
-	return proto.Marshal(&conclavepb.Confirm{Term: n.Term()})
-}
+func (n *Node) answerConfirm(uint64, []byte) []byte { return confirmation(n.Term()) }
 
 func (n *Node) answerReadIndex(ctx context.Context, _ uint64, _ []byte) ([]byte, error) {
 	lead := n.leadership()

@@ -157,6 +157,7 @@ type Mesh struct {
 	remotes  map[uint64]*remote
 	left     map[uint64]bool // former peers
 	handlers map[Kind]Handler
+	quick    map[Kind]quickHandler
 	changed  chan struct{}
 }
 
@@ -176,6 +177,7 @@ func NewMesh(cfg MeshConfig) *Mesh {
 		remotes:   map[uint64]*remote{},
 		left:      map[uint64]bool{},
 		handlers:  map[Kind]Handler{},
+		quick:     map[Kind]quickHandler{},
 		changed:   make(chan struct{}),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
@@ -215,10 +217,22 @@ func (m *Mesh) Handle(kind Kind, h Handler) {
 	m.handlers[kind] = h
 }
 
-func (m *Mesh) handler(kind Kind) Handler {
+// quickHandler answers a call at once: it stands between the connection and
+// every frame that follows.
+type quickHandler func(from uint64, payload []byte) []byte
+
+// handleQuickly has calls of a kind answered without a goroutine for each, which
+// costs more than a short answer.
+func (m *Mesh) handleQuickly(kind Kind, h quickHandler) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.handlers[kind]
+	m.quick[kind] = h
+}
+
+func (m *Mesh) handler(kind Kind) (Handler, quickHandler) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.handlers[kind], m.quick[kind]
 }
 
 // SetPeers names the members to dial and their peer URLs. A member whose URLs

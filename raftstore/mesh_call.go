@@ -17,7 +17,7 @@ const (
 
 // pendingCall is a request that waits for its answer.
 type pendingCall struct {
-	answer chan callAnswer // room for one; exactly one is put in
+	answer chan callAnswer // has room; exactly one answer is put in
 	call   bool            // counts towards maxCalls
 }
 
@@ -35,9 +35,7 @@ func (m *Mesh) Call(ctx context.Context, peer uint64, kind Kind, payload []byte)
 	if r == nil {
 		return nil, fmt.Errorf("%w: %x is not a peer", ErrUnreachable, peer)
 	}
-	if len(payload) > maxPayload {
-		return nil, ErrTooLarge
-	}
+	answer := make(chan callAnswer, 1)
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		deadline = time.Now().Add(longestCall)
@@ -45,15 +43,8 @@ func (m *Mesh) Call(ctx context.Context, peer uint64, kind Kind, payload []byte)
 		ctx, cancel = context.WithDeadline(ctx, deadline)
 		defer cancel()
 	}
-	id := m.lastID.Add(1)
-	p, err := r.expect(id, true)
+	id, f, err := r.request(kind, payload, time.Until(deadline), answer)
 	if err != nil {
-		return nil, err
-	}
-	f := newOutFrame(frameRequest, id, kind, time.Until(deadline), len(payload))
-	f.b = append(f.b, payload...)
-	if err := f.seal(); err != nil {
-		r.forget(id)
 		return nil, err
 	}
 	if err := r.send(ctx, laneFor(len(payload)), f); err != nil {
@@ -61,7 +52,7 @@ func (m *Mesh) Call(ctx context.Context, peer uint64, kind Kind, payload []byte)
 		return nil, unsent(err)
 	}
 	select {
-	case a := <-p.answer:
+	case a := <-answer:
 		return a.payload, a.err
 	case <-ctx.Done():
 		r.forget(id)
@@ -72,6 +63,44 @@ func (m *Mesh) Call(ctx context.Context, peer uint64, kind Kind, payload []byte)
 	}
 }
 
+// ask asks a peer without waiting for anything, not even for room in its queue.
+// The answer, or why there is none, is put into answers, which must have room
+// for it. Whoever does not wait any longer calls forget. Errors as those of Call
+// that are definite.
+func (m *Mesh) ask(peer uint64, kind Kind, payload []byte, limit time.Duration, answers chan callAnswer) (forget func(), err error) {
+	r := m.known(peer)
+	if r == nil {
+		return nil, fmt.Errorf("%w: %x is not a peer", ErrUnreachable, peer)
+	}
+	id, f, err := r.request(kind, payload, limit, answers)
+	if err != nil {
+		return nil, err
+	}
+	if !r.trySend(laneFor(len(payload)), f) {
+		r.forget(id)
+		return nil, r.unreachable()
+	}
+	return func() { r.forget(id) }, nil
+}
+
+// request makes the frame of a call whose answer goes to answer.
+func (r *remote) request(kind Kind, payload []byte, limit time.Duration, answer chan callAnswer) (id uint64, f *outFrame, err error) {
+	id = r.mesh.lastID.Add(1)
+	if len(payload) > maxPayload {
+		return id, nil, ErrTooLarge
+	}
+	if _, err := r.expect(id, true, answer); err != nil {
+		return id, nil, err
+	}
+	f = newOutFrame(frameRequest, id, kind, limit, len(payload))
+	f.b = append(f.b, payload...)
+	if err := f.seal(); err != nil {
+		r.forget(id)
+		return id, nil, err
+	}
+	return id, f, nil
+}
+
 // unsent words the end of a wait for room in the queue, which is definite.
 func unsent(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
@@ -80,14 +109,14 @@ func unsent(err error) error {
 	return err
 }
 
-// expect makes room for the answer to request id.
-func (r *remote) expect(id uint64, call bool) (*pendingCall, error) {
+// expect makes room for the answer to request id, which goes to answer.
+func (r *remote) expect(id uint64, call bool, answer chan callAnswer) (*pendingCall, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if call && r.calls >= maxCalls {
 		return nil, fmt.Errorf("%w: %s", ErrBusy, r.text)
 	}
-	p := &pendingCall{answer: make(chan callAnswer, 1), call: call}
+	p := &pendingCall{answer: answer, call: call}
 	r.pending[id] = p
 	if call {
 		r.calls++
@@ -135,7 +164,13 @@ func (r *remote) answered(f frame) {
 
 // handle has a call of the peer answered.
 func (r *remote) handle(f frame) {
-	h := r.mesh.handler(f.kind)
+	h, quick := r.mesh.handler(f.kind)
+	if quick != nil {
+		if out := response(f.id, quick(r.id, f.payload)); f.typ == frameRequest && out != nil {
+			r.trySend(laneUrgent, out)
+		}
+		return
+	}
 	if h == nil {
 		r.refuseRequest(f, CodeNoHandler, fmt.Sprintf("nobody answers calls of kind %d here", f.kind))
 		return
@@ -182,11 +217,7 @@ func (r *remote) answer(id uint64, payload []byte, err error) {
 	if err != nil {
 		f = failure(id, asCallError(err))
 	} else {
-		f = newOutFrame(frameResponse, id, 0, 0, len(payload))
-		f.b = append(f.b, payload...)
-		if f.seal() != nil {
-			return
-		}
+		f = response(id, payload)
 	}
 	r.sendAnswer(laneFor(len(payload)), f)
 }
@@ -198,6 +229,16 @@ func (r *remote) sendAnswer(l laneID, f *outFrame) {
 	ctx, cancel := context.WithTimeout(r.mesh.ctx, r.mesh.limits.write)
 	defer cancel()
 	_ = r.send(ctx, l, f)
+}
+
+// response is nil for a payload that is too large.
+func response(id uint64, payload []byte) *outFrame {
+	f := newOutFrame(frameResponse, id, 0, 0, len(payload))
+	f.b = append(f.b, payload...)
+	if f.seal() != nil {
+		return nil
+	}
+	return f
 }
 
 // failureText bounds the text of an error that travels, in bytes.

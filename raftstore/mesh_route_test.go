@@ -199,7 +199,7 @@ func TestRemote_newConnectionFailsWhatWaits(t *testing.T) {
 	m := NewMesh(MeshConfig{Self: 1, ElectionTimeout: time.Second, Log: zerolog.Nop()})
 	defer m.Close()
 	r := newRemote(m, 2)
-	waiting, err := r.expect(1, true)
+	waiting, err := r.expect(1, true, make(chan callAnswer, 1))
 	if err != nil {
 		t.Fatal(err)
 	}

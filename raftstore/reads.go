@@ -26,6 +26,9 @@ const retryRead = 20 * time.Millisecond
 // fails only with ctx or when the node stops; without a leader it waits.
 func (n *Node) ReadIndex(ctx context.Context) error {
 	r := n.reads.join()
+	if r == nil {
+		return n.reads.alone(ctx)
+	}
 	select {
 	case <-r.done:
 		return r.err
@@ -65,37 +68,55 @@ func newReadRounds(n *Node) *readRounds {
 	return &readRounds{node: n, reach: make(map[uint64][]chan struct{})}
 }
 
-// join adds a read to the round that starts next.
+// join adds a read to the round that starts next; nil if none is under way, and
+// the caller has to hold its own.
 func (r *readRounds) join() *readRound {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ended {
 		return &readRound{done: closedChan, err: ErrStopped}
 	}
-	if r.next == nil {
-		r.next = &readRound{done: make(chan struct{})}
-	}
-	joined := r.next
 	if !r.active {
 		r.active = true
 		r.running.Add(1)
-		go r.run()
+		return nil
 	}
-	return joined
+	if r.next == nil {
+		r.next = &readRound{done: make(chan struct{})}
+	}
+	return r.next
+}
+
+// alone holds a round for the one read that asked when none was under way. With
+// few readers that saves them the waking of a goroutine.
+func (r *readRounds) alone(ctx context.Context) error {
+	err := r.hold(ctx)
+	if round := r.take(); round != nil {
+		go r.run(round)
+	} else {
+		r.running.Done()
+	}
+	if r.node.ctx.Err() != nil {
+		return ErrStopped
+	}
+	return err
+}
+
+// take starts the round that reads have joined; without one nothing is under way
+// any more.
+func (r *readRounds) take() *readRound {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	round := r.next
+	r.next = nil
+	r.active = round != nil
+	return round
 }
 
 // run holds rounds until nobody waits for one.
-func (r *readRounds) run() {
+func (r *readRounds) run(round *readRound) {
 	defer r.running.Done()
-	for {
-		r.mu.Lock()
-		round := r.next
-		r.next = nil
-		r.active = round != nil
-		r.mu.Unlock()
-		if round == nil {
-			return
-		}
+	for ; round != nil; round = r.take() {
 		ctx, cancel := context.WithTimeout(r.node.ctx, r.node.cfg.RequestTimeout)
 		round.err = r.hold(ctx)
 		cancel()
@@ -118,6 +139,9 @@ func (r *readRounds) hold(ctx context.Context) error {
 		case <-ctx.Done():
 			retry.Stop()
 			return fmt.Errorf("%w: %w", ctx.Err(), err)
+		case <-r.node.ctx.Done():
+			retry.Stop()
+			return ErrStopped
 		}
 		retry.Stop()
 	}
@@ -134,6 +158,7 @@ func (r *readRounds) confirmed(ctx context.Context, lead Leadership) (uint64, er
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.node.cfg.ElectionTimeout)
 	defer cancel()
+	defer context.AfterFunc(r.node.ctx, cancel)()
 	answer, err := r.node.cfg.Mesh.Call(ctx, lead.Leader, KindReadIndex, nil)
 	if err != nil {
 		return 0, err
@@ -160,6 +185,8 @@ func (r *readRounds) await(ctx context.Context, index uint64) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-r.node.ctx.Done():
+		return ErrStopped
 	}
 }
 
@@ -197,26 +224,40 @@ func (n *Node) confirmLead(ctx context.Context, term uint64) (uint64, error) {
 	}
 	index := n.CommitIndex()
 	ids := voters(n.configuration())
-	need := len(ids)/2 + 1
-	if len(ids) == 1 && ids[0] == n.cfg.Self {
-		return index, n.stillTerm(term)
-	}
-	ctx, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
-	defer cancel()
-	answers := make(chan bool, len(ids))
+	answers := make(chan callAnswer, len(ids))
+	yes, no, need := 0, 0, len(ids)/2+1
 	for _, id := range ids {
 		if id == n.cfg.Self {
-			answers <- true
+			yes++
 			continue
 		}
-		go func() { answers <- n.confirmedBy(ctx, id, term) }()
-	}
-	for yes, no := 0, 0; yes < need; {
-		if <-answers {
-			yes++
-		} else if no++; no > len(ids)-need {
-			return 0, errDeposed
+		forget, err := n.cfg.Mesh.ask(id, KindConfirm, confirmation(term), n.cfg.ElectionTimeout, answers)
+		if err != nil {
+			no++
+			continue
 		}
+		defer forget()
+	}
+	limit := time.NewTimer(n.cfg.ElectionTimeout)
+	defer limit.Stop()
+	for yes < need && no <= len(ids)-need {
+		select {
+		case a := <-answers:
+			if a.confirms(term) {
+				yes++
+			} else {
+				no++
+			}
+		case <-limit.C:
+			return 0, errDeposed
+		case <-ctx.Done():
+			return 0, errDeposed
+		case <-n.ctx.Done():
+			return 0, ErrStopped
+		}
+	}
+	if yes < need {
+		return 0, errDeposed
 	}
 	return index, n.stillTerm(term)
 }
@@ -229,15 +270,16 @@ func (n *Node) stillTerm(term uint64) error {
 	return nil
 }
 
-func (n *Node) confirmedBy(ctx context.Context, id, term uint64) bool {
+// confirmation says which term a member is in.
+func confirmation(term uint64) []byte {
 	payload, err := proto.Marshal(&conclavepb.Confirm{Term: term})
 	if err != nil {
-		return false
+		panic(err) // one number
 	}
-	answer, err := n.cfg.Mesh.Call(ctx, id, KindConfirm, payload)
-	if err != nil {
-		return false
-	}
+	return payload
+}
+
+func (a callAnswer) confirms(term uint64) bool {
 	var msg conclavepb.Confirm
-	return proto.Unmarshal(answer, &msg) == nil && msg.Term == term
+	return a.err == nil && proto.Unmarshal(a.payload, &msg) == nil && msg.Term == term
 }

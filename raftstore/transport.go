@@ -245,7 +245,7 @@ func (t *Transport) post(r *remote, kind Kind, lane laneID, timeout time.Duratio
 	if err := f.seal(); err != nil {
 		return 0, nil, err
 	}
-	p, err := r.expect(id, false)
+	p, err := r.expect(id, false, make(chan callAnswer, 1))
 	if err == nil && !r.sendNow(lane, f) {
 		ctx, cancel := context.WithTimeout(t.mesh.ctx, timeout)
 		defer cancel()
