@@ -22,11 +22,14 @@ const (
 	KindLevel
 	// KindChange asks the leader to change the membership.
 	KindChange
+	// KindHung tells a follower that its leader's disk hangs.
+	KindHung
 )
 
 // handleCalls installs the node's own answers.
 func (n *Node) handleCalls() {
 	n.cfg.Mesh.handleQuickly(KindConfirm, n.answerConfirm)
+	n.cfg.Mesh.handleQuickly(KindHung, n.answerHung)
 	n.cfg.Mesh.Handle(KindReadIndex, n.answerReadIndex)
 	n.cfg.Mesh.Handle(KindLevel, n.answerLevel)
 }

@@ -99,6 +99,13 @@ func (l *leadership) known() (Leadership, time.Time) {
 	return l.current, l.since
 }
 
+// stir has whoever waits for a change look again.
+func (l *leadership) stir() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.announce()
+}
+
 // announce is called with the lock held.
 func (l *leadership) announce() {
 	close(l.changed)
@@ -114,9 +121,7 @@ func (l *leadership) open(term uint64) {
 	err := n.Propose(ctx, term, n.cfg.OpenTerm(term))
 	if err == nil {
 		n.openTerm.Store(term)
-		l.mu.Lock()
-		l.announce()
-		l.mu.Unlock()
+		l.stir()
 	} else {
 		if !errors.Is(err, ErrNotLeader) {
 			n.cfg.Log.Warn().Err(err).Uint64("term", term).Msg("term is not open yet")

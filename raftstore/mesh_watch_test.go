@@ -12,7 +12,7 @@ import (
 )
 
 // Nothing by which a member leads, or wants to, leaves while its watchdog says
-// no; what it asks and answers otherwise does.
+// no, and it promises no vote; what it asks and answers otherwise does.
 func TestMesh_watchHoldsBack(t *testing.T) {
 	_, a, b := transportPair(t)
 	var alive atomic.Bool
@@ -53,10 +53,16 @@ func TestMesh_watchHoldsBack(t *testing.T) {
 	if err := call(t, b.mesh, 1, "an answer", 5*time.Second); err != nil {
 		t.Error(err)
 	}
-	select {
-	case rpc := <-b.Consumer():
-		t.Errorf("%T arrived", rpc.Command)
-	default:
+	their := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(b.LocalAddr()), Addr: []byte(b.LocalAddr())}
+	if err := b.RequestPreVote(raft.ServerID(a.LocalAddr()), "", &raft.RequestPreVoteRequest{RPCHeader: their}, &raft.RequestPreVoteResponse{}); err == nil {
+		t.Error("a vote is promised that could not be written")
+	}
+	for _, of := range []*Transport{a, b} {
+		select {
+		case rpc := <-of.Consumer():
+			t.Errorf("%T arrived", rpc.Command)
+		default:
+		}
 	}
 	alive.Store(true)
 	answered := make(chan error, 1)

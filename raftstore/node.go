@@ -103,7 +103,8 @@ type Node struct {
 	instances chan struct{}
 	current   atomic.Pointer[instance]
 	transfer  transferWatch
-	othersLow atomic.Bool // see Full
+	othersLow atomic.Bool                // see Full
+	hung      atomic.Pointer[Leadership] // the leader that told so; see vacant
 	installs  *installer
 	sending   chan struct{} // holds one: an install is being sent
 	holds     *logHolds

@@ -42,6 +42,7 @@ type Transport struct {
 	local    replica
 	consumer chan raft.RPC
 	commits  commitPusher
+	promise  promise
 	done     chan struct{}
 	leaving  chan struct{} // closed by abandon
 	wg       sync.WaitGroup
@@ -189,8 +190,12 @@ func (t *Transport) RequestVote(id raft.ServerID, _ raft.ServerAddress, args *ra
 	return t.askMessage(id, kindVote, voteMessage(args), func(b []byte) error { return decodeVoteReply(b, resp) })
 }
 
-// RequestPreVote waits at most an election timeout.
+// RequestPreVote waits at most an election timeout for the answer. After this
+// member has promised its own vote it is sent later.
 func (t *Transport) RequestPreVote(id raft.ServerID, _ raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if err := t.yield(); err != nil {
+		return err
+	}
 	return t.askMessage(id, kindPreVote, preVoteMessage(args), func(b []byte) error { return decodePreVoteReply(b, resp) })
 }
 

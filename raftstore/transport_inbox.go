@@ -164,6 +164,11 @@ func (in *inbox) open(a arrival) (raft.RPC, error) {
 	// leader's own address, which is used for nothing else, and a vote by the mark
 	// of a leader's transfer. All other rules of voting stay raft's.
 	case *raft.RequestPreVoteRequest:
+		// Whose disk hangs could not keep the promise, and two candidates might be
+		// promised a majority.
+		if err := in.transport.mesh.maySend(kindPreVote); err != nil {
+			return raft.RPC{}, err
+		}
 		if leader := in.transport.local.SilentLeader(); leader != "" {
 			c.Addr = []byte(leader)
 		}
@@ -195,6 +200,7 @@ func (in *inbox) respond(answers <-chan owedAnswer, settled func() error) {
 			if settled() != nil {
 				return // nothing is answered any more
 			}
+			t.promised(reply)
 			in.bytes.Add(-int64(owed.size))
 			if r := t.mesh.known(in.peer); r != nil {
 				r.sendAnswer(laneUrgent, replyFrame(owed.id, reply))

@@ -16,7 +16,7 @@ const turns = 4
 // followVacancy has this member stand for election as soon as the leader's
 // process is known to be gone, instead of after the silence that is all a lost
 // host or link leaves. The kernel tells: both connections to it ended and its
-// port refuses new ones. Members stand in the order of their ids, a part of the
+// port refuses new ones. A leader whose disk hangs tells it itself. Members stand in the order of their ids, a part of the
 // election timeout apart, so that their votes do not split; whoever has the
 // better log wins in its turn. Raft is told by the message that also ends a
 // transfer of leadership, and decides as ever.
@@ -28,7 +28,7 @@ func (n *Node) followVacancy() {
 		if lead != tried && n.vacant(lead) && n.awaitTurn(lead, changed) {
 			tried = lead
 			n.cfg.Log.Info().Str("leader", string(serverID(lead.Leader))).Uint64("term", lead.Term).
-				Msg("the leader's process is gone; standing for election")
+				Msg("the leader's process is gone, or its disk hangs; standing for election")
 			n.raft().transport.standForElection()
 		}
 		select {
@@ -40,10 +40,14 @@ func (n *Node) followVacancy() {
 	}
 }
 
-// vacant reports whether the leader is a peer whose process is gone.
+// vacant reports whether the leader is a peer whose process is gone, or which has
+// told that its disk hangs.
 func (n *Node) vacant(lead Leadership) bool {
 	if lead.Leader == 0 || lead.Leader == n.cfg.Self {
 		return false
+	}
+	if hung := n.hung.Load(); hung != nil && *hung == lead {
+		return true
 	}
 	for _, p := range n.cfg.Mesh.Peers() {
 		if p.ID == lead.Leader {
