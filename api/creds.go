@@ -18,16 +18,17 @@ func newHandshaken() credentials.TransportCredentials {
 	return handshaken{insecure.NewCredentials()}
 }
 
-// ServerHandshake returns c as it is, with the TLS state as AuthInfo.
+// ServerHandshake returns c as it is, with the TLS state as AuthInfo. The
+// calls of a link have callers of their own.
 func (h handshaken) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	t, ok := c.(*tls.Conn)
-	if !ok {
-		return h.TransportCredentials.ServerHandshake(c)
+	private := credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}
+	switch t := c.(type) {
+	case *tls.Conn:
+		return c, credentials.TLSInfo{State: t.ConnectionState(), CommonAuthInfo: private}, nil
+	case *link:
+		return c, linkInfo{CommonAuthInfo: private, callers: t.callers}, nil
 	}
-	return c, credentials.TLSInfo{
-		State:          t.ConnectionState(),
-		CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},
-	}, nil
+	return h.TransportCredentials.ServerHandshake(c)
 }
 
 func (h handshaken) Clone() credentials.TransportCredentials { return h }

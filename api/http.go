@@ -26,6 +26,7 @@ type handlers struct {
 	grpc    *grpc.Server
 	health  *healthMetrics
 	scrapes http.Handler
+	gateway http.Handler // nil without one
 }
 
 func newHandlers(o Options, g *grpc.Server) (*handlers, error) {
@@ -63,6 +64,9 @@ func (h *handlers) client() http.Handler {
 	mux.Handle("/debug/vars", bounded(answerTimeout, http.HandlerFunc(h.vars)))
 	if h.opts.Profiling {
 		mux.Handle("/debug/pprof/", bounded(profileTimeout, profiling()))
+	}
+	if h.gateway != nil {
+		mux.Handle("/v3/", h.gateway)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// A gRPC client that offered HTTP/1 as well: grpc's handler is slower

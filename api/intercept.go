@@ -40,8 +40,11 @@ func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServer
 	mm.msgReceived.Inc()
 
 	var resp any
+	ctx, unknown := identify(ctx)
 	wantsLeader, err := i.metadata(ctx, "unary")
 	switch {
+	case unknown != nil:
+		err = unknown
 	case err != nil:
 	case !isReady(i.ready) && info.FullMethod != conclavepb.Debug_Raft_FullMethodName:
 		err = errNotReady
@@ -73,7 +76,11 @@ func (i *interceptor) stream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 }
 
 func (i *interceptor) runStream(srv any, ss grpc.ServerStream, mm *methodMetrics, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	wantsLeader, err := i.metadata(ss.Context(), "stream")
+	caller, err := identify(ss.Context())
+	if err != nil {
+		return err
+	}
+	wantsLeader, err := i.metadata(caller, "stream")
 	if err != nil {
 		return err
 	}
@@ -86,7 +93,7 @@ func (i *interceptor) runStream(srv any, ss grpc.ServerStream, mm *methodMetrics
 	if wantsLeader && i.backend.Leader() == 0 {
 		return rpctypes.ErrGRPCNoLeader
 	}
-	ctx, done := i.streams.add(ss.Context(), wantsLeader)
+	ctx, done := i.streams.add(caller, wantsLeader)
 	defer done()
 	err = handler(srv, &serverStream{ServerStream: ss, ctx: ctx, metrics: mm})
 	// A handler ended from this side only knows that its context is done; the

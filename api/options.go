@@ -37,6 +37,14 @@ type Options struct {
 	// Profiling serves /debug/pprof/ (--enable-pprof).
 	Profiling bool
 
+	// NoGateway leaves out the JSON gateway (--enable-grpc-gateway=false).
+	NoGateway bool
+	// Origins are those whose pages may use the gateway besides its own
+	// (--cors); "*" names none. Hosts, if any and not "*", are the only ones
+	// that plaintext HTTP requests may be addressed to (--host-whitelist).
+	// Names are the hosts of the URLs clients reach this member by.
+	Origins, Hosts, Names []string
+
 	MaxRequestBytes int    // default 1.5 MiB (--max-request-bytes)
 	MaxTxnOps       int    // per list; default 128 (--max-txn-ops)
 	MaxStreams      uint32 // per connection; default 2^32-1 (--max-concurrent-streams)

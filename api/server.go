@@ -30,6 +30,8 @@ type Server struct {
 	streams *streams
 	metrics *rpcMetrics
 
+	gateway *gateway // nil without one
+
 	toGRPC    *handover
 	toHTTP    *handover // of the client sockets
 	toMetrics *handover
@@ -66,8 +68,20 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("api: register metrics: %w", err)
 	}
-	s.client, s.probes = s.newHTTP(h.client()), s.newHTTP(h.metrics())
 	s.toGRPC, s.toHTTP, s.toMetrics = newHandover(), newHandover(), newHandover()
+	if !o.NoGateway {
+		l := &links{to: s.toGRPC, metrics: s.metrics, callers: newCallers()}
+		if s.gateway, err = newGateway(l, o.MaxRequestBytes); err != nil {
+			return nil, fmt.Errorf("api: make the JSON gateway: %w", err)
+		}
+		h.gateway = s.gateway
+	}
+	door, err := newGuard(o, h.client())
+	if err != nil {
+		return nil, fmt.Errorf("--cors: %w", err)
+	}
+	door.log = o.Log.Sample(&zerolog.BurstSampler{Burst: 20, Period: time.Second})
+	s.client, s.probes = s.newHTTP(door), s.newHTTP(h.metrics())
 	for _, sock := range o.Listeners.sockets {
 		s.doors = append(s.doors, s.newDoor(sock))
 	}
@@ -197,10 +211,18 @@ func (s *Server) stop() error {
 	// gRPC and HTTP end side by side. A gRPC call that came by way of the HTTP
 	// server (handlers.client) is cut off here: only grpc's own transport drains.
 	var end sync.WaitGroup
-	end.Go(func() { stopHTTP(ctx, s.client) })
+	end.Go(func() {
+		if s.gateway != nil {
+			s.gateway.drain(ctx)
+		}
+		stopHTTP(ctx, s.client)
+	})
 	end.Go(func() { stopHTTP(ctx, s.probes) })
 	err := stopGRPC(ctx, s.grpc)
 	end.Wait()
+	if s.gateway != nil {
+		s.gateway.close()
+	}
 	_ = s.toGRPC.Close() // frees a door that is handing over
 	_ = s.toHTTP.Close()
 	_ = s.toMetrics.Close()

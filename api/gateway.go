@@ -1,0 +1,148 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"math"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"go.etcd.io/etcd/api/v3/etcdserverpb/gw"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// gatewayServices are the services with a JSON form: POST /v3/..., as etcd's
+// published gateway code routes them. A service that is not registered with
+// gRPC yet answers Unimplemented (501).
+var gatewayServices = []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
+	gw.RegisterKVHandler,
+	gw.RegisterClusterHandler,
+	gw.RegisterMaintenanceHandler,
+}
+
+// gateway turns JSON requests into gRPC calls and their answers into JSON. The
+// calls travel over one connection in memory (link) to the server's own gRPC
+// server, so that whatever holds for a gRPC client (limits, interceptor,
+// metrics, errors) holds for a JSON client because it is the same code; handlers
+// called directly would pass by all of it. One connection for all of them also
+// means that --max-concurrent-streams bounds them together, as in etcd.
+type gateway struct {
+	mux     *runtime.ServeMux
+	conn    *grpc.ClientConn
+	callers *callers
+	maxBody int64 // bytes of one JSON message
+
+	mu      sync.Mutex // orders running.Add before stop's Wait
+	stopped bool
+	running sync.WaitGroup // requests
+}
+
+// newGateway makes the gateway to what serves l. It connects with the first
+// request.
+func newGateway(l *links, maxRequestBytes int) (*gateway, error) {
+	conn, err := grpc.NewClient("passthrough:///gateway",
+		grpc.WithContextDialer(l.dial),
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)),
+		grpc.WithMaxHeaderListSize(maxHeaderList),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithNoProxy(),
+	)
+	if err != nil {
+		return nil, err
+	}
+	g := &gateway{conn: conn, callers: l.callers, maxBody: maxJSON(maxRequestBytes)}
+	g.mux = runtime.NewServeMux(
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.HTTPBodyMarshaler{Marshaler: newMarshaler()}),
+		runtime.WithIncomingHeaderMatcher(metadataOf),
+		runtime.WithMetadata(func(ctx context.Context, _ *http.Request) metadata.MD { return ticketOf(ctx) }),
+		runtime.WithErrorHandler(gatewayError),
+	)
+	for _, register := range gatewayServices {
+		if err := register(context.Background(), g.mux, conn); err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
+	}
+	return g, nil
+}
+
+// maxJSON bounds one JSON message, in bytes. Base64 makes four bytes of three;
+// the rest is for names and escapes. What passes and is too large as a message
+// gets gRPC's own answer.
+func maxJSON(maxRequestBytes int) int64 {
+	return 2 * int64(maxRequestBytes+grpcOverhead)
+}
+
+// metadataOf names the metadata that an HTTP header becomes, as etcd does it,
+// except for the one that tells who the caller is.
+func metadataOf(header string) (string, bool) {
+	key, ok := runtime.DefaultHeaderMatcher(header)
+	return key, ok && !strings.EqualFold(key, ticketKey)
+}
+
+// ServeHTTP answers one request below /v3/.
+func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !g.begin() {
+		http.Error(w, "the member stops", http.StatusServiceUnavailable)
+		return
+	}
+	defer g.running.Done()
+	ticket, leave := g.callers.enter(r)
+	defer leave()
+	control := http.NewResponseController(w)
+	r = r.WithContext(withTicket(r.Context(), ticket))
+	r.Body = newBody(r.Body, control, g.maxBody)
+	g.mux.ServeHTTP(&pacedWriter{ResponseWriter: w, control: control}, r)
+}
+
+func (g *gateway) begin() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.stopped {
+		return false
+	}
+	g.running.Add(1)
+	return true
+}
+
+// drain takes no further requests and waits for the running ones until ctx is
+// done. Their calls end with the gRPC server's.
+func (g *gateway) drain(ctx context.Context) {
+	g.mu.Lock()
+	g.stopped = true
+	g.mu.Unlock()
+	ended := make(chan struct{})
+	go func() {
+		g.running.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
+}
+
+// close ends the connection. No request may be running any more, or it fails.
+func (g *gateway) close() { _ = g.conn.Close() }
+
+// gatewayError answers as etcd does. Only what it has no answer for is put
+// differently: a body too large gets the answer of a gRPC message too large,
+// and one that does not come 408.
+func gatewayError(ctx context.Context, mux *runtime.ServeMux, m runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
+	if b, ok := r.Body.(*body); ok {
+		switch {
+		case errors.Is(b.failed, errBodyTooLarge):
+			err = status.Error(codes.ResourceExhausted, b.failed.Error())
+		case errors.Is(b.failed, errBodySlow):
+			err = &runtime.HTTPStatusError{HTTPStatus: http.StatusRequestTimeout, Err: status.Error(codes.DeadlineExceeded, b.failed.Error())}
+		}
+	}
+	runtime.DefaultHTTPErrorHandler(ctx, mux, m, w, r, err)
+}
