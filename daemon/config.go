@@ -38,6 +38,9 @@ type Config struct {
 
 	// URLs to listen on. Hosts are IP addresses or localhost.
 	ListenPeerURLs, ListenClientURLs, ListenMetricsURLs URLs
+	// ListenClientHTTPURLs, if any, take the HTTP clients; ListenClientURLs then
+	// serve gRPC only.
+	ListenClientHTTPURLs URLs
 	// URLs told to others. Empty: not given. With DiscoverySRV they stay
 	// empty after WithDefaults and come from this host's own record.
 	AdvertisePeerURLs, AdvertiseClientURLs URLs
@@ -94,6 +97,13 @@ type Config struct {
 	// it after KeepAliveTimeout without an answer (0: no pings).
 	KeepAliveMinTime, KeepAliveInterval, KeepAliveTimeout time.Duration
 
+	// EnableGRPCGateway serves JSON clients below /v3/.
+	EnableGRPCGateway bool
+	// CORS are the origins, scheme://host[:port], whose web pages may use the
+	// gateway besides its own; "*" names none. HostWhitelist, if any and not
+	// "*", are the only hosts that plaintext HTTP requests may name.
+	CORS, HostWhitelist []string
+
 	// EnablePprof serves /debug/pprof/ on the client URLs.
 	EnablePprof bool
 
@@ -133,6 +143,7 @@ func NewConfig() Config {
 		KeepAliveMinTime:       5 * time.Second,
 		KeepAliveInterval:      2 * time.Hour,
 		KeepAliveTimeout:       20 * time.Second,
+		EnableGRPCGateway:      true,
 		LogLevel:               "info",
 		LogFormat:              "json",
 		LogOutputs:             []string{"default"},

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
 
+	"github.com/conclave-kv/conclave/api"
 	"github.com/conclave-kv/conclave/internal/logging"
 )
 
@@ -34,7 +36,7 @@ const (
 func (c Config) Validate() error {
 	for _, check := range []func() error{
 		c.validateName, c.validateURLs, c.validatePeerSource, c.validateTimes,
-		c.validateLimits, c.validateTLS, c.validateLog,
+		c.validateLimits, c.validateTLS, c.validateOrigins, c.validateLog,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -63,6 +65,7 @@ func (c Config) validateURLs() error {
 		urls URLs
 	}{
 		{"listen-peer-urls", c.ListenPeerURLs}, {"listen-client-urls", c.ListenClientURLs},
+		{"listen-client-http-urls", c.ListenClientHTTPURLs},
 		{"listen-metrics-urls", c.ListenMetricsURLs},
 	} {
 		if err := l.urls.checkBind(l.flag); err != nil {
@@ -90,7 +93,7 @@ func (c Config) validateDistinctListeners() error {
 		urls URLs
 	}{
 		{"--listen-peer-urls", c.ListenPeerURLs}, {"--listen-client-urls", c.ListenClientURLs},
-		{"--listen-metrics-urls", c.ListenMetricsURLs},
+		{"--listen-client-http-urls", c.ListenClientHTTPURLs}, {"--listen-metrics-urls", c.ListenMetricsURLs},
 	} {
 		for _, u := range l.urls {
 			if u.Port() == "0" {
@@ -218,6 +221,7 @@ func (c Config) validateSchemes() error {
 		{"listen-peer-urls", "--peer-cert-file, --peer-key-file", c.ListenPeerURLs, c.PeerTLS},
 		{"initial-advertise-peer-urls", "--peer-cert-file, --peer-key-file", c.AdvertisePeerURLs, c.PeerTLS},
 		{"listen-client-urls", "--cert-file, --key-file", c.ListenClientURLs, c.ClientTLS},
+		{"listen-client-http-urls", "--cert-file, --key-file", c.ListenClientHTTPURLs, c.ClientTLS},
 		{"listen-metrics-urls", "--cert-file, --key-file", c.ListenMetricsURLs, c.ClientTLS},
 	} {
 		if u, ok := l.urls.withScheme("https"); ok && l.files.CertFile == "" && c.ClusterSecretFile == "" {
@@ -228,6 +232,18 @@ func (c Config) validateSchemes() error {
 		}
 		if u, ok := l.urls.withScheme("http"); ok && c.ClusterSecretFile != "" {
 			return fmt.Errorf("--%s %s is plain text, but members with --cluster-secret-file %s speak TLS: write https, or leave the secret out", l.flag, u.String(), c.ClusterSecretFile)
+		}
+	}
+	return nil
+}
+
+func (c Config) validateOrigins() error {
+	if err := api.CheckOrigins(c.CORS); err != nil {
+		return fmt.Errorf("--cors %s: %w", strings.Join(c.CORS, ","), err)
+	}
+	for _, h := range c.HostWhitelist {
+		if h == "" || strings.ContainsAny(h, "/: \t") && net.ParseIP(h) == nil {
+			return fmt.Errorf("--host-whitelist %q: write host names or addresses alone, without scheme and port", h)
 		}
 	}
 	return nil
@@ -252,6 +268,7 @@ func (c Config) Warnings() []string {
 	}{
 		{"--listen-peer-urls", c.ListenPeerURLs, c.PeerTLS.CertFile != ""},
 		{"--listen-client-urls", c.ListenClientURLs, c.ClientTLS.CertFile != "" || c.ClusterSecretFile != ""},
+		{"--listen-client-http-urls", c.ListenClientHTTPURLs, c.ClientTLS.CertFile != "" || c.ClusterSecretFile != ""},
 	} {
 		if u, ok := l.urls.withScheme("http"); ok && l.tls {
 			out = append(out, fmt.Sprintf("%s %s is plain text: the certificates given are ignored there", l.flag, u.String()))
@@ -269,6 +286,9 @@ func (c Config) Warnings() []string {
 	}
 	if c.MaxRequestBytes > 10<<20 {
 		out = append(out, fmt.Sprintf("--max-request-bytes %d is above the suggested maximum of 10 MiB", c.MaxRequestBytes))
+	}
+	if slices.Contains(c.CORS, "*") {
+		out = append(out, "--cors * lets no page of another origin use the gateway, as without the flag: name the origins that may")
 	}
 	return out
 }

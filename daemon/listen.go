@@ -33,6 +33,7 @@ func (d *Daemon) bind(context.Context) error {
 	}
 	clients, err := api.Listen(api.ListenConfig{
 		ClientURLs:  d.cfg.ListenClientURLs,
+		HTTPURLs:    d.cfg.ListenClientHTTPURLs,
 		MetricsURLs: d.cfg.ListenMetricsURLs,
 	})
 	if err != nil {

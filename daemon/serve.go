@@ -23,6 +23,10 @@ func (d *Daemon) serve(context.Context) error {
 		Ready:             d.ready,
 		Certificates:      d.security.certificates(),
 		Profiling:         d.cfg.EnablePprof || d.cfg.LogLevel == "debug",
+		NoGateway:         !d.cfg.EnableGRPCGateway,
+		Origins:           d.cfg.CORS,
+		Hosts:             d.cfg.HostWhitelist,
+		Names:             hostNames(d.cfg.AdvertiseClientURLs, d.cfg.ListenClientURLs, d.cfg.ListenClientHTTPURLs),
 		MaxRequestBytes:   int(d.cfg.MaxRequestBytes),
 		MaxTxnOps:         int(d.cfg.MaxTxnOps),
 		MaxStreams:        d.cfg.MaxConcurrentStreams,
@@ -121,4 +125,15 @@ func (d *Daemon) strangers() error {
 		return nil
 	}
 	return fmt.Errorf("--data-dir %q belongs to cluster %s, but its peers are of another one (%s); give this member's own directory, or an empty one", d.dir.path, hex(d.id.ClusterID), strings.Join(texts, "; "))
+}
+
+// hostNames are the hosts of the URLs, in lower case.
+func hostNames(lists ...URLs) []string {
+	var out []string
+	for _, urls := range lists {
+		for _, u := range urls {
+			out = append(out, strings.ToLower(u.Hostname()))
+		}
+	}
+	return out
 }

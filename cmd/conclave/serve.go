@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/rs/zerolog"
+	"google.golang.org/grpc/grpclog"
 
 	"github.com/conclave-kv/conclave/daemon"
 	"github.com/conclave-kv/conclave/internal/logging"
@@ -38,6 +39,8 @@ func serve(cfg daemon.Config, warnings []string) error {
 	for _, w := range append(warnings, cfg.Warnings()...) {
 		log.Warn().Msg(w)
 	}
+	// What grpc has to say is about clients' connections and headers.
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(discard{}, discard{}, grpcLog{log}))
 	d, err := daemon.New(cfg, log)
 	if err != nil {
 		return err
@@ -51,6 +54,14 @@ func serve(cfg daemon.Config, warnings []string) error {
 		dieBy(caught)
 	}
 	return nil
+}
+
+// grpcLog makes the errors of the grpc libraries log lines of ours.
+type grpcLog struct{ log zerolog.Logger }
+
+func (l grpcLog) Write(p []byte) (int, error) {
+	l.log.Debug().Msg(strings.TrimSpace(string(p)))
+	return len(p), nil
 }
 
 // runUntilSignal runs the daemon and returns the signal that stopped it, if

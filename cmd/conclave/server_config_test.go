@@ -32,6 +32,8 @@ var flagValues = map[string]string{
 	"snapshot-count": "12", "snapshot-catchup-entries": "13",
 	"grpc-keepalive-min-time": "1s", "grpc-keepalive-interval": "2s", "grpc-keepalive-timeout": "3s",
 	"log-level": "debug", "log-format": "console", "log-outputs": "stdout,/l", "enable-pprof": "true",
+	"listen-client-http-urls": "https://10.0.0.1:2382", "enable-grpc-gateway": "false",
+	"cors": "https://a.example,https://b.example", "host-whitelist": "c.example",
 }
 
 // wantConfig is what flagValues describe. A field left at its default fails
@@ -56,6 +58,8 @@ var wantConfig = daemon.Config{
 	SnapshotCount: 12, SnapshotCatchUpEntries: 13,
 	KeepAliveMinTime: time.Second, KeepAliveInterval: 2 * time.Second, KeepAliveTimeout: 3 * time.Second,
 	EnablePprof: true, LogLevel: "debug", LogFormat: "console", LogOutputs: []string{"stdout", "/l"},
+	ListenClientHTTPURLs: daemon.MustParseURLs("https://10.0.0.1:2382"),
+	CORS:                 []string{"https://a.example", "https://b.example"}, HostWhitelist: []string{"c.example"},
 }
 
 // Flags, environment and file are three ways to say the same; each must reach

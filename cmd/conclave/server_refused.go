@@ -56,7 +56,6 @@ const (
 // those of 3.5 and 3.6 that etcd removed.
 var refusedFlags = slices.Concat([]refusedFlag{
 	{name: "initial-election-tick-advance", boolean: true, accept: []string{"true"}},
-	{name: "listen-client-http-urls", instead: "gRPC and HTTP share --listen-client-urls"},
 	{name: "max-snapshots", accept: []string{"5"}},
 	{name: "max-wals", accept: []string{"5"}},
 	{name: "backend-bbolt-freelist-type", accept: []string{"map"}},
@@ -73,9 +72,6 @@ var refusedFlags = slices.Concat([]refusedFlag{
 	{name: "downgrade-check-time", accept: []string{"5s"}},
 	{name: "force-new-cluster", boolean: true, accept: []string{"false"}},
 	{name: "unsafe-no-fsync", boolean: true, accept: []string{"false"}, instead: insteadFsync},
-	{name: "enable-grpc-gateway", boolean: true, accept: []string{"false"}, instead: "use a gRPC client"},
-	{name: "cors", accept: []string{"*"}},
-	{name: "host-whitelist", accept: []string{"*"}},
 	{name: "auth-token", accept: []string{"simple"}},
 	{name: "auth-token-ttl", accept: []string{"300"}},
 	{name: "bcrypt-cost", accept: []string{"10"}},
