@@ -29,7 +29,8 @@
 // lease timeouts are half of it, and a follower whose leader has been silent for
 // that long votes for another although its own, randomly longer, timer still
 // runs (SilentLeader). A leader whose process ended is replaced at once
-// (followVacancy).
+// (followVacancy). Votes that split cost another timer, twice as long: whoever has
+// promised its vote waits before it asks for any itself (promise).
 //
 // Followers learn of a commit at once: after each commit the leader's transport
 // sends its index along (Mesh.PushCommit), never beyond what that follower
@@ -52,8 +53,9 @@
 // ends the process.
 //
 // A leader whose disk hangs would keep its lead (503). After a quarter of the
-// election timeout nothing by which it leads is sent any more (leads), and after
-// ten seconds the process ends (followDisk).
+// election timeout nothing by which it leads is sent any more, nor is a vote
+// promised (leads). After half of one it tells the others, which stand for election
+// in turns (tellHung), and after ten seconds the process ends (followDisk).
 //
 // A transfer of leadership can get stuck, for later terms too (696). It goes only
 // to a connected and level voter, has a deadline, and if raft still refuses
