@@ -22,7 +22,7 @@ import (
 // is missing afterwards, and nothing else is there instead: the log is refused,
 // or it is whole. Every byte that holds something is noticed.
 func TestLogCheck_anyByte(t *testing.T) {
-	s := sampleLog(t)
+	s := sampleLog(t, false)
 	rng := rand.New(rand.NewPCG(2, 2))
 	step := 24
 	if testing.Short() {
@@ -69,7 +69,7 @@ func TestLogCheck_anyByte(t *testing.T) {
 // A sector that turned into zeros is noticed, unless it belongs to the very last
 // batch, and so is a file that is shorter or missing.
 func TestLogCheck_sectorsAndFiles(t *testing.T) {
-	s := sampleLog(t)
+	s := sampleLog(t, false)
 	last := s.lastBatch(t)
 	for _, file := range s.parts {
 		used := s.used(t, file)
@@ -105,7 +105,7 @@ func TestLogCheck_sectorsAndFiles(t *testing.T) {
 // Damage to the last batch that looks like a torn write is noticed when the log
 // was closed in order, or the vote written, after it.
 func TestLogCheck_lastBatch(t *testing.T) {
-	s := sampleLog(t) // the vote was written at the end
+	s := sampleLog(t, true)
 	from := s.lastBatch(t)
 	s.with(t, s.tailName(), func(b []byte) []byte {
 		clear(b[from:])
@@ -205,7 +205,7 @@ func TestLogCheck_oldForm(t *testing.T) {
 
 // Opening tells what the log holds without reading it twice.
 func TestLogCheck_contents(t *testing.T) {
-	s := sampleLog(t)
+	s := sampleLog(t, false)
 	logs := mustOpenSmall(t, s.dir)
 	first, last, size := logs.Span()
 	want := int64(0)

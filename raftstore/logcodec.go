@@ -18,15 +18,18 @@ import (
 // encoding gets another one.
 const entryCodecID = wal.FirstExternalCodecID + 0xc0c1
 
-// An encoded entry is, in this order: the CRC-32C of what follows (4 bytes,
-// little endian); the entry's type, with timeless if it has no time; and as
+// An encoded entry is, in this order: the CRC-32C of what follows and the size
+// of all of it (4 bytes each, little endian); the entry's type, with timeless if
+// it has no time; and as
 // varints its index, its term, how far below its index the log was on stable
 // storage when it was written, its time in seconds (signed) and nanoseconds,
 // and the length of its extensions; the extensions; the data, up to the end.
 const (
 	entryChecksum = 4
+	entryType     = 8
+	entryFields   = 9
 	timeless      = 0x80
-	entryHead     = entryChecksum + 1 + 6*binary.MaxVarintLen64
+	entryHead     = entryFields + 6*binary.MaxVarintLen64
 )
 
 // errBadEntry: bytes are no encoded entry.
@@ -61,9 +64,9 @@ func (c *entryCodec) Encode(l *raft.Log, w io.Writer) error {
 // append encodes an entry behind b.
 func (c *entryCodec) append(b []byte, l *raft.Log) []byte {
 	start := len(b)
-	b = append(b, 0, 0, 0, 0, byte(l.Type))
+	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0, byte(l.Type))
 	if l.AppendedAt.IsZero() {
-		b[start+entryChecksum] |= timeless
+		b[start+entryType] |= timeless
 	}
 	b = binary.AppendUvarint(b, l.Index)
 	b = binary.AppendUvarint(b, l.Term)
@@ -75,6 +78,7 @@ func (c *entryCodec) append(b []byte, l *raft.Log) []byte {
 	b = binary.AppendUvarint(b, uint64(len(l.Extensions)))
 	b = append(b, l.Extensions...)
 	b = append(b, l.Data...)
+	binary.LittleEndian.PutUint32(b[start+entryChecksum:], uint32(len(b)-start))
 	binary.LittleEndian.PutUint32(b[start:], crc32.Checksum(b[start+entryChecksum:], castagnoli))
 	return b
 }
@@ -97,15 +101,18 @@ func (c *entryCodec) Decode(b []byte, l *raft.Log) error {
 // was on stable storage when it was written.
 func decodeEntry(b []byte, l *raft.Log) (synced uint64, err error) {
 	*l = raft.Log{}
-	if len(b) <= entryChecksum {
+	if len(b) <= entryType {
 		return 0, fmt.Errorf("%w: %d bytes", errBadEntry, len(b))
+	}
+	if size := binary.LittleEndian.Uint32(b[entryChecksum:]); uint64(size) != uint64(len(b)) {
+		return 0, fmt.Errorf("%w: %d bytes, recorded %d", errBadEntry, len(b), size)
 	}
 	want := binary.LittleEndian.Uint32(b)
 	if got := crc32.Checksum(b[entryChecksum:], castagnoli); got != want {
 		return 0, fmt.Errorf("%w: checksum %08x, recorded %08x", errBadEntry, got, want)
 	}
-	r := entryReader{b: b[entryChecksum+1:]}
-	kind := b[entryChecksum]
+	r := entryReader{b: b[entryFields:]}
+	kind := b[entryType]
 	l.Type = raft.LogType(kind &^ timeless)
 	l.Index, l.Term = r.uvarint(), r.uvarint()
 	behind := r.uvarint()

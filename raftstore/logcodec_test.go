@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"hash/crc32"
 	"reflect"
@@ -145,11 +146,12 @@ func FuzzEntryCodec(f *testing.F) {
 		{Index: 1, Term: 1, Data: []byte("x")},
 		{Index: 20, Term: 3, Type: raft.LogNoop, Extensions: recordCommit(19), AppendedAt: time.Unix(5, 7)},
 	} {
-		f.Add(c.append(nil, l)[entryChecksum:])
+		f.Add(c.append(nil, l)[entryType:])
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		sum := crc32.Checksum(body, castagnoli)
-		b := append([]byte{byte(sum), byte(sum >> 8), byte(sum >> 16), byte(sum >> 24)}, body...)
+		b := binary.LittleEndian.AppendUint32(make([]byte, entryChecksum), uint32(entryType+len(body)))
+		b = append(b, body...)
+		binary.LittleEndian.PutUint32(b, crc32.Checksum(b[entryChecksum:], castagnoli))
 		var l raft.Log
 		c := &entryCodec{}
 		if err := c.Decode(b, &l); err != nil {

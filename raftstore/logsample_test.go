@@ -76,8 +76,9 @@ type logSample struct {
 }
 
 // sampleLog makes a log of several segments, of which one was cut by a conflict
-// and the first begins behind removed entries.
-func sampleLog(t *testing.T) *logSample {
+// and the first begins behind removed entries. The vote is set before the last
+// batches, so that the list of segments does not know of them, or late.
+func sampleLog(t *testing.T, late bool) *logSample {
 	t.Helper()
 	live := t.TempDir()
 	s := mustOpenSmall(t, live)
@@ -99,13 +100,20 @@ func sampleLog(t *testing.T) *logSample {
 	if err := errors.Join(s.DeleteRange(next-2, next-1), s.DeleteRange(1, 5)); err != nil {
 		t.Fatal(err)
 	}
+	vote := func() {
+		t.Helper()
+		if err := s.Set([]byte("LastVoteCand"), []byte("candidate")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	vote()
 	next -= 2
 	for _, n := range []uint64{1, 2, 2, 3} {
 		store(noise(rng, next, next+n-1, 250))
 		next += n
 	}
-	if err := s.Set([]byte("LastVoteCand"), []byte("candidate")); err != nil {
-		t.Fatal(err)
+	if late {
+		vote()
 	}
 	sample := &logSample{dir: t.TempDir()}
 	for i := uint64(6); i < next; i++ {

@@ -200,18 +200,21 @@ func (s *segmentScan) body(at int64, kind uint8, size int64) error {
 	want := s.next + uint64(len(s.batch))
 	if _, err := decodeEntry(s.payload[:size], &l); err != nil || l.Index != want {
 		inSector := min(int64(padded), sector-1-(at+frameHeaderLen-1)%sector)
-		s.faults = append(s.faults, fault{at, s.offset, !beginsEntry(s.payload[:inSector], want)})
+		s.faults = append(s.faults, fault{at, s.offset, !beginsEntry(s.payload[:inSector], size, want)})
 	}
 	s.batch = append(s.batch, scannedEntry{l.Index, recordedCommit(&l), loggedSize(&l)})
 	return nil
 }
 
 // beginsEntry reports whether bytes can be the beginning of an encoded entry.
-func beginsEntry(b []byte, index uint64) bool {
-	if len(b) <= entryChecksum+1 {
+func beginsEntry(b []byte, size int64, index uint64) bool {
+	if len(b) >= entryType && int64(binary.LittleEndian.Uint32(b[entryChecksum:])) != size {
+		return false
+	}
+	if len(b) <= entryFields {
 		return true
 	}
-	got, n := binary.Uvarint(b[entryChecksum+1:])
+	got, n := binary.Uvarint(b[entryFields:])
 	return n == 0 || n > 0 && got == index
 }
 

@@ -190,6 +190,7 @@ func TestLogStore_closeWrites(t *testing.T) {
 			if err := s.StoreLogs(entries(i, i, 1)); err != nil {
 				t.Fatal(err)
 			}
+			synctest.Wait() // the first is being written
 		}
 		late := make(chan error, 1)
 		go func() { late <- s.AwaitDurable(6, nil) }()

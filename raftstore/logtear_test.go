@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/hashicorp/raft"
+	"github.com/rs/zerolog"
 )
 
 // tornSample is a log of which every combination of the last batch's sectors
@@ -22,13 +23,18 @@ type tornSample struct {
 	last, end     uint64 // last entry before it, and of it
 }
 
-// tearLog writes a batch of entries behind others.
+// tearLog writes a batch of entries behind others, which it may replace.
 func tearLog(t *testing.T, before [][]*raft.Log, batch []*raft.Log) *tornSample {
 	t.Helper()
 	live := t.TempDir()
 	s := mustOpenSmall(t, live)
 	for _, logs := range before {
 		if err := s.StoreLogs(logs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if last, _ := s.LastIndex(); last >= batch[0].Index {
+		if err := s.DeleteRange(batch[0].Index, last); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -80,6 +86,7 @@ func TestLogCheck_tornWrite(t *testing.T) {
 		"seals its segment":    {noise(rng, 1, 3, 700), noise(rng, 4, 6, 700)},
 		"first of a segment":   {noise(rng, 1, 3, 1500), noise(rng, 4, 7, 500)},
 		"beyond the file":      {noise(rng, 1, 3, 100), noise(rng, 4, 4, 5000)},
+		"after a conflict":     {noise(rng, 1, 9, 100), noise(rng, 4, 6, 700)},
 		"headers, data behind": {noise(rng, 1, 3, 157), noise(rng, 4, 9, 504)},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -174,4 +181,93 @@ func TestLogCheck_leftovers(t *testing.T) {
 	if _, last, _ := mustOpenSmall(t, s.dir).Span(); last != 3 {
 		t.Fatalf("the log ends at %d", last)
 	}
+}
+
+// Where the last batch has sectors of zeros, some damage to it cannot be told
+// from a torn write; what is elsewhere in it still can.
+func TestLogCheck_lastBatchWithZeros(t *testing.T) {
+	rng := rand.New(rand.NewPCG(8, 8))
+	batch := noise(rng, 4, 6, 300)
+	batch[1].Data = make([]byte, 2000)
+	s := tearLog(t, [][]*raft.Log{noise(rng, 1, 3, 100)}, batch)
+	first := s.from
+	second := first + frameHeaderLen + padded(t, batch[0])
+	third := second + frameHeaderLen + padded(t, batch[1])
+	used := len(bytes.TrimRight(s.after, "\x00"))
+	if s.after[second] != 1 || s.after[third] != 1 {
+		t.Fatal("the entries are not where they should be")
+	}
+	refused := func(change func(b []byte)) bool {
+		b := bytes.Clone(s.after)
+		change(b)
+		if err := os.WriteFile(filepath.Join(s.dir, s.file), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := checkLog(s.dir, zerolog.Nop())
+		if err != nil && !errors.Is(err, ErrCorruptLog) {
+			t.Fatal(err)
+		}
+		return err != nil
+	}
+	for at := first; at < used; at++ {
+		if at >= second && at < third {
+			continue
+		}
+		if !refused(func(b []byte) { b[at] ^= 1 << rng.IntN(8) }) {
+			t.Errorf("byte %d, of %d to %d, is not noticed", at, first, used)
+		}
+	}
+	for _, at := range []int{first, third} {
+		if !refused(func(b []byte) { clear(b[at : at+frameHeaderLen]) }) {
+			t.Errorf("the header at %d is not missed", at)
+		}
+	}
+}
+
+// Damage to the last batch does not hide damage to the one before.
+func TestLogCheck_lastTwoBatches(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 9))
+	zeroed := noise(rng, 4, 4, 2000)
+	clear(zeroed[0].Data[100:])
+	s := tearLog(t, [][]*raft.Log{noise(rng, 1, 3, 100), zeroed}, noise(rng, 5, 5, 100))
+	b := bytes.Clone(s.after)
+	b[s.from-1000]++
+	b[s.from+60]++
+	if err := os.WriteFile(filepath.Join(s.dir, s.file), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := checkLog(s.dir, zerolog.Nop()); !errors.Is(err, ErrCorruptLog) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A length that is wrong is noticed also where a sector ends with it.
+func TestLogCheck_lengthAtSectorEnd(t *testing.T) {
+	for size := 200; size < 200+sector; size += frameHeaderLen {
+		rng := rand.New(rand.NewPCG(10, 10))
+		batch := noise(rng, 4, 5, size)
+		s := tearLog(t, [][]*raft.Log{noise(rng, 1, 3, 100)}, batch)
+		second := s.from + frameHeaderLen + padded(t, batch[0])
+		if second%sector != sector-frameHeaderLen {
+			continue
+		}
+		b := bytes.Clone(s.after)
+		b[second+6]++ // 64 KiB more
+		if err := os.WriteFile(filepath.Join(s.dir, s.file), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := checkLog(s.dir, zerolog.Nop()); !errors.Is(err, ErrCorruptLog) {
+			t.Errorf("got %v", err)
+		}
+		b[second+6]--
+		clear(b[second+frameHeaderLen:]) // torn there
+		s.check(t, b, "the sectors behind the header")
+		return
+	}
+	t.Fatal("no header is at the end of a sector")
+}
+
+// padded is how much room an encoded entry takes behind its frame's header.
+func padded(t *testing.T, l *raft.Log) int {
+	return (len(encoded(t, &entryCodec{}, l)) + frameHeaderLen - 1) / frameHeaderLen * frameHeaderLen
 }
