@@ -150,6 +150,23 @@ func NewConfig() Config {
 	}
 }
 
+// The state file may outgrow the quota: deletes pass, and space that readers
+// still look at is not reused. Half of the address space reserved for it is at
+// least leastBound, and unlimitedBound where there is no quota; a file that grows
+// beyond it is mapped anew, for which commits wait until readers end.
+const (
+	leastBound     = 4 << 30
+	unlimitedBound = 128 << 30
+)
+
+// stateFileBound is what the state file is meant to stay below, in bytes.
+func (c Config) stateFileBound() int64 {
+	if c.QuotaBackendBytes < 0 {
+		return unlimitedBound
+	}
+	return max(c.QuotaBackendBytes, leastBound)
+}
+
 // RequestTimeout bounds a client request from its proposal to its answer:
 // etcd's 5 s for the disk and two elections that may come between.
 func (c Config) RequestTimeout() time.Duration {

@@ -278,9 +278,6 @@ func (c Config) Warnings() []string {
 		out = append(out, fmt.Sprintf("heartbeats follow --election-timeout %s: they are sent every %s to %s, not every --heartbeat-interval %s",
 			c.ElectionTimeout, c.ElectionTimeout/20, c.ElectionTimeout/10, c.HeartbeatInterval))
 	}
-	if c.QuotaBackendBytes != 0 && c.QuotaBackendBytes != defaultQuota {
-		out = append(out, fmt.Sprintf("--quota-backend-bytes %d is reported to clients, but this version does not refuse writes beyond it", c.QuotaBackendBytes))
-	}
 	if c.QuotaBackendBytes > 8<<30 {
 		out = append(out, fmt.Sprintf("--quota-backend-bytes %d is above the suggested maximum of 8 GiB", c.QuotaBackendBytes))
 	}

@@ -123,7 +123,7 @@ func (d *Daemon) openState(context.Context) error {
 	if err := raftstore.Recover(d.dir.wal, d.dir.statePath(), d.log); err != nil {
 		return fmt.Errorf("--data-dir %q: %w", d.dir.path, err)
 	}
-	machine, err := fsm.Open(fsm.Options{Path: d.dir.statePath(), Quota: d.cfg.QuotaBackendBytes, Log: d.log})
+	machine, err := fsm.Open(fsm.Options{Path: d.dir.statePath(), Quota: d.cfg.stateFileBound(), Log: d.log})
 	if err != nil {
 		return fmt.Errorf("--data-dir %q: %w", d.dir.path, err)
 	}

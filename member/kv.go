@@ -111,7 +111,7 @@ func write[T any](ctx context.Context, m *Member, kind fsm.Kind, msg proto.Messa
 	if m.cfg.MaxRequestBytes > 0 && proto.Size(msg) > m.cfg.MaxRequestBytes {
 		return none, ErrRequestTooLarge
 	}
-	if err := m.allowed(ctx, msg); err != nil {
+	if err := m.space.admit(ctx, msg); err != nil {
 		return none, err
 	}
 	resp, err := m.proposer.do(ctx, kind, msg)

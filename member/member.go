@@ -30,7 +30,8 @@ type Config struct {
 	RequestTimeout time.Duration
 	// MaxRequestBytes bounds one encoded request.
 	MaxRequestBytes int
-	// Quota is --quota-backend-bytes as reported by Status.
+	// Quota is how many bytes of the state file may be in use before writes are
+	// refused. Zero means 2 GiB, as in etcd; below zero there is none.
 	Quota int64
 	// StrictReconfig refuses membership changes that could cost the quorum;
 	// MaxLearners bounds how many learners there may be.
@@ -62,6 +63,7 @@ type Member struct {
 	proposer     *proposer
 	forwarded    forwarded
 	committer    *committer
+	space        *space
 	backlogLimit int64 // maxBacklog, less in tests
 	metrics      *memberMetrics
 	ctx          context.Context
@@ -96,6 +98,7 @@ func New(cfg Config, mesh *raftstore.Mesh, machine *fsm.Machine) *Member {
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.proposer = newProposer(m, cfg.FirstBatch)
 	m.committer = newCommitter(m)
+	m.space = newSpace(m)
 	m.metrics = newMemberMetrics(m)
 	machine.SetSink(sink{m})
 	return m
@@ -107,7 +110,7 @@ func (m *Member) Start(node *raftstore.Node) {
 	m.started.Store(true)
 	m.mesh.Handle(raftstore.KindForward, m.answerForward) // needs the node
 	m.mesh.Handle(raftstore.KindChange, m.answerChange)
-	for _, run := range []func(){m.proposer.run, m.committer.run, m.introduce} {
+	for _, run := range []func(){m.proposer.run, m.committer.run, m.introduce, m.space.watch} {
 		m.work.Add(1)
 		go func() {
 			defer m.work.Done()

@@ -44,8 +44,9 @@ type proposer struct {
 	spares []buffers         // of batches that were answered; one for each slot
 	ended  bool              // nothing leaves the queue any more
 
-	pending atomic.Int64  // requests that wait for their outcome
-	failed  atomic.Uint64 // requests that got none
+	pending   atomic.Int64  // requests that wait for their outcome
+	failed    atomic.Uint64 // requests that got none
+	unapplied atomic.Int64  // bytes of requests taken and not applied yet, about
 }
 
 func newProposer(m *Member, firstID uint64) *proposer {
@@ -124,6 +125,7 @@ func (p *proposer) enqueue(encode func([]byte) ([]byte, error), wait chan fsm.Re
 	b.payload = payload
 	b.waiters = append(b.waiters, wait)
 	p.queued += len(b.payload) - before
+	p.unapplied.Add(int64(len(b.payload) - before))
 	select {
 	case p.kick <- struct{}{}:
 	default:
@@ -218,6 +220,7 @@ func (p *proposer) land(b *batch) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.flying, b.id)
+	p.unapplied.Add(-int64(len(b.payload)))
 }
 
 // send proposes a batch until it was applied here, or the time is up.

@@ -105,9 +105,11 @@ type Node struct {
 	transfer  transferWatch
 	othersLow atomic.Bool                // see Full
 	hung      atomic.Pointer[Leadership] // the leader that told so; see vacant
-	installs  *installer
-	sending   chan struct{} // holds one: an install is being sent
-	holds     *logHolds
+	// stateSpace is of the state file's disk, where that is another.
+	stateSpace spaceWatch
+	installs   *installer
+	sending    chan struct{} // holds one: an install is being sent
+	holds      *logHolds
 
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -147,6 +149,7 @@ func open(cfg Config, logs *logStore) (*Node, error) {
 	if err := replay(cfg.Machine, logs, n.members.agreed, cfg.Log); err != nil {
 		return nil, err
 	}
+	n.watchState()
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.reads = newReadRounds(n)
 	n.leaders = newLeadership(n)
@@ -218,10 +221,6 @@ func (n *Node) Term() uint64 { return n.raft().CurrentTerm() }
 
 // LastIndex is the index of the last entry in this member's log.
 func (n *Node) LastIndex() uint64 { return n.raft().LastIndex() }
-
-// LowSpace reports whether the disk of this member's log is nearly full, so that
-// it should not be asked to write more. It is cheap, and at most a second old.
-func (n *Node) LowSpace() bool { return n.logs.lowSpace() }
 
 // Stuck is how long the write to the log that is under way has taken so far; 0
 // when there is none.

@@ -2,6 +2,8 @@ package raftstore
 
 import (
 	"context"
+	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -14,6 +16,22 @@ const spaceLook = 2 * time.Second
 // be written ends its process, and a member that is removed or gets room again
 // counts no more within two seconds.
 func (n *Node) Full() bool { return n.LowSpace() || n.othersLow.Load() }
+
+// LowSpace reports whether a disk of this member is nearly full, that of the log
+// or that of the state file, so that it should not be asked to write more. It is
+// cheap, and at most a second old.
+func (n *Node) LowSpace() bool { return n.logs.lowSpace() || n.stateSpace.isLow() }
+
+// watchState watches the disk of the state file where that is not the log's.
+func (n *Node) watchState() {
+	n.stateSpace.base = time.Now()
+	dir := filepath.Dir(n.cfg.State)
+	var state, log syscall.Stat_t
+	if n.cfg.State == "" || syscall.Stat(dir, &state) != nil || syscall.Stat(n.cfg.Dir, &log) != nil || state.Dev == log.Dev {
+		return
+	}
+	n.stateSpace.free = func() (int64, error) { return freeSpace(dir) }
+}
 
 // followSpace asks the other voters about their space.
 func (n *Node) followSpace() {

@@ -100,7 +100,7 @@ func peerSecurityFlags() []serverFlag {
 
 func limitFlags() []serverFlag {
 	return []serverFlag{
-		numberFlag("quota-backend-bytes", "size limit of the state file (default: 2 GiB; below 0: none)", func(c *daemon.Config) *int64 { return &c.QuotaBackendBytes }),
+		numberFlag("quota-backend-bytes", "bytes in use of the state file at which writes are refused (default: 2 GiB; below 0: none)", func(c *daemon.Config) *int64 { return &c.QuotaBackendBytes }),
 		numberFlag("snapshot-count", "entries after which the log is shortened (default: 10000)", func(c *daemon.Config) *uint64 { return &c.SnapshotCount }),
 		numberFlag("snapshot-catchup-entries", "entries that stay in the log for slow members, up to 64 MiB (default: 5000)", func(c *daemon.Config) *uint64 { return &c.SnapshotCatchUpEntries }),
 		numberFlag("max-request-bytes", "size limit of a request (default: 1572864)", func(c *daemon.Config) *uint { return &c.MaxRequestBytes }),

@@ -351,6 +351,7 @@ func (d *Defrag) replace() (drain func() error, err error) {
 	old := f.db.Swap(d.to)
 	f.keys.UseDB(d.to)
 	f.opened, f.kept = d.info, nil
+	f.measure()
 	d.m.did("switched")
 	return old.Close, nil
 }

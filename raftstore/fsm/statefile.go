@@ -24,6 +24,7 @@ type stateFile struct {
 	keys   *kv.Store
 	queue  queue
 	synced atomic.Pointer[position]
+	used   atomic.Int64 // bytes in use; see measure
 
 	mapped    int64 // address space asked for, in bytes
 	minPinned int64 // the constant, less in tests
@@ -67,7 +68,9 @@ func openFile(path string, flag int, quota int64) (f *stateFile, l loaded, err e
 		return nil, l, fmt.Errorf("open state file %s: %w", path, err)
 	}
 	err = guarded(func() error {
-		l, err = f.load()
+		if l, err = f.load(); err == nil {
+			f.measure()
+		}
 		return err
 	})
 	if err != nil {
@@ -201,23 +204,9 @@ func (f *stateFile) commit() error {
 	}
 	f.synced.Store(&at)
 	f.queue.done(bytes)
+	f.measure()
 	f.kept.add(sets, bytes)
 	return nil
-}
-
-// size is Machine.Size.
-func (f *stateFile) size() (total, inUse int64, err error) {
-	err = f.view(func(tx *bbolt.Tx) error {
-		db := tx.DB()
-		total = tx.Size()
-		free := db.Stats().FreePageN
-		if f.backups.oldest() != nil {
-			free += db.Stats().PendingPageN // kept for those who read copies, and no longer
-		}
-		inUse = max(total-int64(free)*int64(db.Info().PageSize), 0)
-		return nil
-	})
-	return total, inUse, err
 }
 
 // view runs fn in a read transaction. Error: kv.ErrClosed.
