@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"bytes"
 	"fmt"
 
 	"go.etcd.io/bbolt"
@@ -66,22 +67,16 @@ type loader struct {
 }
 
 func (l *loader) load(keys *bbolt.Bucket) error {
-	var chunk []unsorted
+	room := min(int64(l.s.opts.loadChunk), keys.Tx().Size()/minRecord+1)
+	chunk := make([]unsorted, 0, room)
 	c := keys.Cursor()
 	for k, v := c.Last(); k != nil; k, v = c.Prev() {
-		rev, err := parseRevKey(k)
+		u, err := readUnsorted(k, v)
 		if err != nil {
 			return err
 		}
-		l.last = max(l.last, rev.main)
-		var rec record
-		if !rec.decode(v) {
-			return fmt.Errorf("%w: record %v in the key bucket cannot be decoded", ErrCorrupt, rev)
-		}
-		if rec.mod != rev.main && !rev.tomb && len(v) > 0 { // etcd's restore tool writes an empty one
-			return fmt.Errorf("%w: record %v in the key bucket says that it is of revision %d", ErrCorrupt, rev, rec.mod)
-		}
-		if chunk = append(chunk, unsorted{rec.key, v, rev}); len(chunk) == l.s.opts.loadChunk {
+		l.last = max(l.last, u.main)
+		if chunk = append(chunk, u); len(chunk) == l.s.opts.loadChunk {
 			l.insert(chunk)
 			chunk = chunk[:0]
 		}
@@ -94,14 +89,37 @@ func (l *loader) load(keys *bbolt.Bucket) error {
 	return nil
 }
 
+// readUnsorted reads a record of the key bucket, and checks what is in it.
+func readUnsorted(k, v []byte) (u unsorted, err error) {
+	rev, err := parseRevKey(k)
+	if err != nil {
+		return u, err
+	}
+	var rec record
+	if !rec.decode(v) {
+		return u, fmt.Errorf("%w: record %v in the key bucket cannot be decoded", ErrCorrupt, rev)
+	}
+	if rec.mod != rev.main && !rev.tomb && len(v) > 0 { // etcd's restore tool writes an empty one
+		return u, fmt.Errorf("%w: record %v in the key bucket says that it is of revision %d", ErrCorrupt, rev, rec.mod)
+	}
+	u = unsorted{enc: v, main: rev.main, bits: rev.sub}
+	if rev.tomb {
+		u.bits |= bitTomb
+	}
+	if !bytes.Equal(rec.key, encodedKey(v)) { // of another program, which may order fields as it likes
+		u.enc = rec.encode()
+	}
+	return u, nil
+}
+
 // loadEntry makes the entry of a key's newest record, which was decoded before.
 func (s *Store) loadEntry(r *unsorted) *entry {
 	var rec record
 	rec.decode(r.enc)
-	if r.rev.tomb {
-		return &entry{enc: rec.encode(), main: r.rev.main, bits: r.rev.sub | bitTomb}
+	if rev := r.rev(); !rev.tomb {
+		return s.newEntry(rev, &rec, nil)
 	}
-	return s.newEntry(r.rev, &rec, nil)
+	return &entry{enc: rec.encode(), main: r.main, bits: r.bits}
 }
 
 // addOlder appends a revision older than all of e's. While loading only: e is

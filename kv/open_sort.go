@@ -7,14 +7,25 @@ import (
 )
 
 // sortChunk is how many records are sorted at a time while loading. Keys in
-// order find the part of the index that they go to in the processor's cache; with
-// four million keys that saves a quarter of the time. A chunk takes 40 MiB.
+// order go to the same part of the index one after the other; with four million
+// keys that saves a third of the time. A chunk takes 28 MiB.
 const sortChunk = 512 << 10
 
-// An unsorted is a record read from the file, whose memory it shares; 64 bytes.
+// minRecord is less than any record takes of the file, in bytes.
+const minRecord = 40
+
+// An unsorted is a record read from the file, whose memory it shares, unless it
+// had to be encoded anew: enc begins with the key. 40 bytes.
 type unsorted struct {
-	key, enc []byte
-	rev      revision
+	enc  []byte
+	main int64
+	bits uint32 // sub, bitTomb
+}
+
+func (u *unsorted) key() []byte { return encodedKey(u.enc) }
+
+func (u *unsorted) rev() revision {
+	return revision{main: u.main, sub: u.bits & maxSub, tomb: u.bits&bitTomb != 0}
 }
 
 // A sortKey stands for a record while records are sorted.
@@ -46,8 +57,9 @@ func (k sortKey) ends() bool { return k.part&0xff <= partLen }
 // their records, roughly: what would come to lie in one leaf of the index anyway
 // stays as it is. Equal ones stay in the order of their positions.
 func sortByKey(keys []sortKey, recs []unsorted, depth int) {
+	depth = commonPrefix(keys, recs, depth)
 	for i := range keys {
-		keys[i].part = keyPart(recs[keys[i].i].key, depth)
+		keys[i].part = keyPart(recs[keys[i].i].key(), depth)
 	}
 	slices.SortFunc(keys, func(a, b sortKey) int {
 		if a.part != b.part {
@@ -67,20 +79,50 @@ func sortByKey(keys []sortKey, recs []unsorted, depth int) {
 	}
 }
 
+// commonPrefix returns in how many bytes keys agree that agree in depth bytes.
+func commonPrefix(keys []sortKey, recs []unsorted, depth int) int {
+	first := recs[keys[0].i].key()
+	common := len(first)
+	for _, k := range keys[1:] {
+		key := recs[k.i].key()
+		common = min(common, len(key))
+		for i := depth; i < common; i++ {
+			if key[i] != first[i] {
+				common = i
+			}
+		}
+		if common <= depth {
+			return depth
+		}
+	}
+	return common
+}
+
 // insert brings a chunk of records, newest first, into the index.
 func (l *loader) insert(recs []unsorted) {
+	if len(recs) == 0 {
+		return
+	}
+	if l.keys == nil {
+		l.keys = make([]sortKey, 0, len(recs))
+	}
 	l.keys = l.keys[:0]
 	for i := range recs {
 		l.keys = append(l.keys, sortKey{i: int32(i)})
 	}
 	sortByKey(l.keys, recs, 0)
+	var at spot
 	for _, k := range l.keys {
 		r := &recs[k.i]
-		l.tree.upsert(r.key, func(e *entry) *entry {
+		key := r.key()
+		if !at.holds(key) {
+			l.tree.reach(key, &at)
+		}
+		at.upsert(key, func(e *entry) *entry {
 			if e == nil {
 				return l.s.loadEntry(r)
 			}
-			e.addOlder(r.rev)
+			e.addOlder(r.rev())
 			return e
 		})
 	}

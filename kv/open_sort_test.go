@@ -47,21 +47,21 @@ func TestSortByKey_order(t *testing.T) {
 	var keys []sortKey
 	for i := range 20_000 {
 		key := fmt.Appendf(nil, "/registry/%s/namespace-%d/name-%d", []string{"pods", "leases"}[rng.IntN(2)], rng.IntN(3), rng.IntN(2000))
-		recs = append(recs, unsorted{key: key})
+		recs = append(recs, unsorted{enc: (&record{key: key}).encode()})
 		keys = append(keys, sortKey{i: int32(i)})
 	}
 	sortByKey(keys, recs, 0)
 	newest := map[string]int32{}
 	want := slices.Clone(keys)
-	slices.SortStableFunc(want, func(a, b sortKey) int { return bytes.Compare(recs[a.i].key, recs[b.i].key) })
+	slices.SortStableFunc(want, func(a, b sortKey) int { return bytes.Compare(recs[a.i].key(), recs[b.i].key()) })
 	for at, k := range keys {
-		key := recs[k.i].key
+		key := recs[k.i].key()
 		if last, seen := newest[string(key)]; seen && last > k.i {
 			t.Fatalf("records %d and %d of %s changed places", k.i, last, key)
 		}
 		newest[string(key)] = k.i
 		near := want[max(0, at-leafMax):min(len(want), at+leafMax)]
-		if bytes.Compare(key, recs[near[0].i].key) < 0 || bytes.Compare(key, recs[near[len(near)-1].i].key) > 0 {
+		if bytes.Compare(key, recs[near[0].i].key()) < 0 || bytes.Compare(key, recs[near[len(near)-1].i].key()) > 0 {
 			t.Fatalf("%s is far from its place", key)
 		}
 	}

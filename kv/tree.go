@@ -111,6 +111,9 @@ func (n *node) find(key []byte, tag byte) int {
 // slot returns the index of the first entry of a leaf whose key is >= key.
 func (n *node) slot(key []byte) int {
 	lo, hi := 0, len(n.entries)
+	if hi > 0 && bytes.Compare(n.entries[hi-1].key(), key) < 0 {
+		return hi // as with keys that come in order
+	}
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
 		if bytes.Compare(n.entries[mid].key(), key) < 0 {

@@ -28,9 +28,32 @@ func (t *tree) own(n *node) *node {
 	return c
 }
 
+// A spot is where a key belongs: a leaf, the way to it, and the keys that belong
+// there as well. It holds until the tree changes elsewhere.
+type spot struct {
+	leaf   *node
+	path   [maxDepth]*node
+	depth  int
+	lo, hi string // keys >= lo and < hi
+	open   bool   // hi is no bound
+}
+
+// holds reports whether key can be put at s too.
+func (s *spot) holds(key []byte) bool {
+	return s.leaf != nil && !s.leaf.full() && string(key) >= s.lo && (s.open || string(key) < s.hi)
+}
+
 // upsert replaces the entry of key by what next makes of it; old is nil if
 // there is none.
 func (t *tree) upsert(key []byte, next func(old *entry) *entry) {
+	var s spot
+	t.reach(key, &s)
+	s.upsert(key, next)
+}
+
+// reach finds the spot of key, makes the way to it the writer's own, and makes
+// sure that there is room for one more.
+func (t *tree) reach(key []byte, s *spot) {
 	t.root = t.own(t.root)
 	if t.root.full() {
 		grown := newInner(t.edit)
@@ -39,8 +62,7 @@ func (t *tree) upsert(key []byte, next func(old *entry) *entry) {
 		t.root = grown
 		t.splitKid(grown, 0, key)
 	}
-	var path [maxDepth]*node
-	depth := 0
+	s.lo, s.hi, s.open, s.depth = "", "", true, 0
 	n := t.root
 	for !n.leaf() {
 		i := n.kidFor(key)
@@ -48,14 +70,26 @@ func (t *tree) upsert(key []byte, next func(old *entry) *entry) {
 		n.kids[i] = kid
 		if kid.full() {
 			t.splitKid(n, i, key)
-			kid = n.kids[n.kidFor(key)]
+			i = n.kidFor(key)
+			kid = n.kids[i]
 		}
-		path[depth] = n
-		depth++
+		if i > 0 {
+			s.lo = n.keys[i-1]
+		}
+		if i < len(n.keys) {
+			s.hi, s.open = n.keys[i], false
+		}
+		s.path[s.depth] = n
+		s.depth++
 		n = kid
 	}
+	s.leaf = n
+}
+
+// upsert is tree.upsert of a key that belongs at s, where there is room.
+func (s *spot) upsert(key []byte, next func(old *entry) *entry) {
 	var delta int
-	tag := tagOf(key)
+	n, tag := s.leaf, tagOf(key)
 	if i := n.find(key, tag); i >= 0 {
 		old := n.entries[i]
 		e := next(old)
@@ -72,7 +106,7 @@ func (t *tree) upsert(key []byte, next func(old *entry) *entry) {
 		return
 	}
 	n.live += delta
-	for _, p := range path[:depth] {
+	for _, p := range s.path[:s.depth] {
 		p.live += delta
 	}
 }

@@ -91,6 +91,7 @@ func runUntilSignal(d *daemon.Daemon, log zerolog.Logger) (os.Signal, error) {
 			}
 		}
 	})
+	wg.Go(func() { paceCollector(ctx) })
 	err := d.Run(ctx)
 	cancel()
 	wg.Wait()

@@ -124,7 +124,7 @@ func (f *stateFile) load() (l loaded, err error) {
 		return l, err
 	}
 	db := f.db.Load()
-	return l, db.View(func(tx *bbolt.Tx) error {
+	err = db.View(func(tx *bbolt.Tx) error {
 		if f.keys, err = kv.Open(db, tx, kv.Options{}); err != nil {
 			return err
 		}
@@ -143,8 +143,9 @@ func (f *stateFile) load() (l loaded, err error) {
 		l.clusterVersion = string(tx.Bucket(bucketCluster).Get(keyClusterVersion))
 		at := l.at
 		f.synced.Store(&at)
-		return nil
+		return forgetPages(db, tx.Size())
 	})
+	return l, err
 }
 
 // makeBuckets writes to a new file only. One that was begun has all buckets: a
