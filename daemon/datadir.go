@@ -48,21 +48,29 @@ func (id identity) planText() string {
 // dataDir is the locked data directory.
 type dataDir struct {
 	path string
+	root string // of the member in it; empty: memberDir
 	wal  string
 	made bool // by this process
 	lock *durable.DirLock
 }
 
-func (d *dataDir) identityPath() string { return filepath.Join(d.path, "member", "identity.json") }
-func (d *dataDir) claimsPath() string   { return filepath.Join(d.path, "member", "claims.json") }
-func (d *dataDir) statePath() string    { return filepath.Join(d.path, "member", "snap", "db") }
+// memberDir is where everything of a member is but its certificates.
+const memberDir = "member"
+
+func (d *dataDir) in(elem ...string) string {
+	return filepath.Join(d.path, orDefault(d.root, memberDir), filepath.Join(elem...))
+}
+
+func (d *dataDir) identityPath() string { return d.in("identity.json") }
+func (d *dataDir) claimsPath() string   { return d.in("claims.json") }
+func (d *dataDir) statePath() string    { return d.in("snap", "db") }
 func (d *dataDir) pkiPath() string      { return filepath.Join(d.path, "pki") }
 
 // openDataDir makes the directory if need be and locks it.
 func openDataDir(path, wal string) (*dataDir, error) {
 	d := &dataDir{path: path, wal: wal}
 	if d.wal == "" {
-		d.wal = filepath.Join(path, "member", "wal")
+		d.wal = d.in("wal")
 	}
 	switch info, err := os.Stat(path); {
 	case errors.Is(err, fs.ErrNotExist):
@@ -132,9 +140,16 @@ func (d *dataDir) load() (id identity, ok bool, err error) {
 // a start of conclave that was killed leaves is nothing, or an unfinished
 // identity.
 func (d *dataDir) checkUnused() error {
+	if _, err := os.Lstat(filepath.Join(d.path, restoreDir)); err == nil {
+		return fmt.Errorf("--data-dir %q holds what an interrupted `conclave snapshot restore` left; run that again, or remove the directory", d.path)
+	}
 	entries, err := os.ReadDir(filepath.Dir(d.identityPath()))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("--data-dir %q: %w", d.path, err)
+	}
+	if d.isEtcds() {
+		return fmt.Errorf("--data-dir %q holds a member of etcd: make one of its state with `conclave snapshot restore %s --skip-hash-check --data-dir NEW`, with the name, the peer URLs and the initial cluster of this member",
+			d.path, d.statePath())
 	}
 	for _, e := range entries {
 		if !strings.HasPrefix(e.Name(), "."+filepath.Base(d.identityPath())) {
@@ -142,6 +157,13 @@ func (d *dataDir) checkUnused() error {
 		}
 	}
 	return nil
+}
+
+// isEtcds reports whether there is a write-ahead log in etcd's form.
+func (d *dataDir) isEtcds() bool {
+	logs, err := filepath.Glob(d.in("wal", "*-*.wal"))
+	_, state := os.Stat(d.statePath())
+	return err == nil && len(logs) > 0 && state == nil
 }
 
 // save makes the directory a member's. The identity comes first: whatever else

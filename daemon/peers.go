@@ -101,6 +101,9 @@ func (d *Daemon) identify(plan bootstrap.Plan, joining bool) error {
 // member with certificates serve clients in plain text.
 func (d *Daemon) resume() error {
 	d.id.Name = orDefault(d.given.Name, d.id.Name)
+	if len(d.id.ClientURLs) == 0 { // restored, and starts for the first time
+		d.id.ClientURLs = d.cfg.AdvertiseClientURLs.Strings()
+	}
 	if urls := d.given.AdvertiseClientURLs; len(urls) > 0 {
 		d.id.ClientURLs = urls.Strings()
 	}

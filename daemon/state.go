@@ -37,7 +37,7 @@ func (d *Daemon) connect(context.Context) error {
 		ClientTLS:       d.security.peerClient(),
 		PeerID:          d.security.peerID(),
 		Refusal:         d.security.refusal(),
-		Admit:           claims.Admit,
+		Admit:           d.admit,
 		Addresses:       d.moreAddresses,
 		Dial:            d.dial(),
 		HTTP:            http.HandlerFunc(d.peerHTTP),
@@ -109,7 +109,8 @@ func (d *Daemon) agree(ctx context.Context) error {
 	if d.id.Started && err != nil && !d.dir.hasLog() { // with the log, the state is made again from it
 		return fmt.Errorf("--data-dir %q has lost the state of member %s (%s): %w; restore the directory, or remove the member from the cluster (conclave member remove %[3]s), add it again (conclave member add) and start with an empty directory and --initial-cluster-state existing", d.dir.path, d.id.Name, hex(d.id.MemberID), err)
 	}
-	if !d.fresh && err == nil {
+	restored := origin(d.id.Instance) != "" && !d.id.Started // its state was there before anybody agreed
+	if !d.fresh && err == nil && !restored {
 		d.claims.Serve(d.mesh)
 	} else if err := agreement.Agree(ctx); err != nil {
 		return fmt.Errorf("start of member %s (%s): %w", d.id.Name, hex(d.id.MemberID), err)

@@ -27,6 +27,7 @@ type printer interface {
 	endpointHealth([]endpointHealth) error
 	endpointStatus([]endpointStatus) error
 	raftReports([]raftAnswer) error
+	snapshotStatus(snapshotStatus) error
 }
 
 // newPrinter returns the printer for --write-out. hex is --hex.

@@ -92,6 +92,7 @@ func commands() []*cli.Command {
 		moveLeaderCommand(),
 		endpointCommand(),
 		alarmCommand(),
+		snapshotCommand(),
 		debugCommand(),
 		certCommand(),
 		secretCommand(),

@@ -42,6 +42,17 @@ func CreateBuckets(tx *bbolt.Tx) error {
 	return nil
 }
 
+// ForgetMembers empties the buckets of what is known of members' certificates, for
+// a state that becomes another cluster's: the CAs and the inventory stay, so that
+// certificates of clients stay good.
+func ForgetMembers(tx *bbolt.Tx) error {
+	if err := tx.DeleteBucket(bucketMembers); err != nil {
+		return err
+	}
+	_, err := tx.CreateBucket(bucketMembers)
+	return err
+}
+
 // Open loads the ledger from its buckets; missing ones are empty. The Ledger
 // keeps nothing of the transaction.
 func Open(tx *bbolt.Tx) (*Ledger, error) {
