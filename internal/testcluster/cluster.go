@@ -252,14 +252,20 @@ func (m *Member) AwaitEnd() error {
 // Stop stops the member in an orderly way, if it runs.
 func (m *Member) Stop() {
 	m.cluster.t.Helper()
-	if m.Daemon == nil {
-		return
-	}
-	m.cancel()
-	if err := <-m.done; err != nil {
+	if err := m.End(); err != nil {
 		m.cluster.t.Errorf("member %s: %v", m.Name, err)
 	}
+}
+
+// End stops the member, if it runs, and returns what it said: also why it ended
+// before.
+func (m *Member) End() error {
+	if m.Daemon == nil {
+		return nil
+	}
+	m.cancel()
 	m.Daemon = nil
+	return <-m.done
 }
 
 // Leader is the index of the member that most members take for the leader, -1

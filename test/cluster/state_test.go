@@ -107,7 +107,7 @@ func TestBadInput_dataDirOfEtcd(t *testing.T) {
 	etcd.says(serveTimeout, "ready to serve client requests")
 	etcd.stop()
 	unchanged(t, s.data, func() {
-		refusal(t, launch(t, "one", s.home, s.plain().argv()...), fmt.Sprintf("--data-dir %q", s.data), "perhaps etcd's", "give another directory")
+		refusal(t, launch(t, "one", s.home, s.plain().argv()...), fmt.Sprintf("--data-dir %q", s.data), "holds a member of etcd", "conclave snapshot restore")
 	})
 	s.works(t, s.plain().set("data-dir", filepath.Join(s.home, "another")))
 }

@@ -1,0 +1,191 @@
+package testcluster_test
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/conclave-kv/conclave/daemon"
+	"github.com/conclave-kv/conclave/internal/testcluster"
+)
+
+// save writes a snapshot of a member, in the form of `conclave snapshot save`.
+func save(t *testing.T, client *clientv3.Client) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	stream, err := client.SnapshotWithVersion(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Snapshot.Close()
+	data, err := io.ReadAll(stream.Snapshot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "backup.db")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// restore makes a member's data directory from a snapshot.
+func restore(t *testing.T, m *testcluster.Member, file string, bump uint64) daemon.Restored {
+	t.Helper()
+	cfg := m.Config()
+	r, err := daemon.Restore(daemon.RestoreConfig{
+		Snapshot: file, DataDir: m.Dir, Name: m.Name, InitialCluster: cfg.InitialCluster,
+		Token: cfg.InitialClusterToken, PeerURLs: m.PeerURL, Bump: bump,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// saved is a snapshot of a cluster of one that holds a few keys.
+func saved(t *testing.T) string {
+	t.Helper()
+	c := testcluster.Start(t, 1, testcluster.Options{})
+	cl := client(t, c.Endpoints()...)
+	for i := range 20 {
+		if _, err := cl.Put(t.Context(), "k", strings.Repeat("v", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return save(t, cl)
+}
+
+// A cluster that was restored works, keeps its state over a restart, and gives
+// it to a member that is added later: the restored keys are in no log.
+func TestRestore_laterMemberGetsEverything(t *testing.T) {
+	file := saved(t)
+	c := testcluster.New(t, 3, testcluster.Options{})
+	for _, m := range c.Members {
+		r := restore(t, m, file, 0)
+		if r.Revision != 21 || r.Keys != 1 {
+			t.Errorf("restored %+v", r)
+		}
+	}
+	for range 2 {
+		for _, m := range c.Members {
+			m.Launch()
+		}
+		for _, m := range c.Members {
+			m.AwaitReady()
+		}
+		got, err := client(t, c.Endpoints()...).Get(t.Context(), "k")
+		if err != nil || got.Header.Revision != 21 || len(got.Kvs) != 1 || got.Kvs[0].Version != 20 {
+			t.Fatalf("got %v, %v", got, err)
+		}
+		for _, m := range c.Members {
+			m.Stop()
+		}
+	}
+	for _, m := range c.Members {
+		m.Launch()
+	}
+	for _, m := range c.Members {
+		m.AwaitReady()
+	}
+	cl := client(t, c.Endpoints()...)
+	added := c.Extend()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		_, err := cl.MemberAddAsLearner(t.Context(), []string{added.PeerURL})
+		if err == nil {
+			break
+		}
+		if time.Now().After(end) { // until the members have been connected for long enough
+			t.Fatal(err)
+		}
+	}
+	added.Launch()
+	added.AwaitReady()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		revision, _, err := added.Daemon.HashKV()
+		if err == nil && revision == 21 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the added member is at revision %d: %v", revision, err)
+		}
+	}
+	if equal, state := c.Equal(); !equal {
+		t.Error(state)
+	}
+}
+
+// First members that begin with different states do not form a cluster, whether
+// one of them has another snapshot or none.
+func TestRestore_differentStatesRefuse(t *testing.T) {
+	file := saved(t)
+	for name, prepare := range map[string]func(m *testcluster.Member){
+		"empty":  func(*testcluster.Member) {},
+		"bumped": func(m *testcluster.Member) { restore(t, m, file, 1000) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := testcluster.New(t, 2, testcluster.Options{})
+			restore(t, c.Members[0], file, 0)
+			prepare(c.Members[1])
+			for _, m := range c.Members {
+				m.Launch()
+			}
+			if err := c.Members[1].AwaitEnd(); err == nil || !strings.Contains(err.Error(), "not restored from the same snapshot") {
+				t.Errorf("%s: %v", c.Members[1].Name, err)
+			}
+			select {
+			case <-c.Members[0].Daemon.Ready():
+				t.Errorf("%s serves", c.Members[0].Name)
+			default:
+			}
+			_ = c.Members[0].End() // it may have been told before
+		})
+	}
+}
+
+// With the same cluster secret the CAs are those of before, so that certificates
+// of clients stay good.
+func TestRestore_clientCertificatesStayGood(t *testing.T) {
+	old := testcluster.Start(t, 1, testcluster.Options{Secure: true})
+	settings := old.ClientTLS("alice")
+	cl := clientTLS(t, old, settings)
+	if _, err := cl.Put(t.Context(), "k", "v"); err != nil {
+		t.Fatal(err)
+	}
+	file := save(t, cl)
+	old.Stop()
+	c := testcluster.New(t, 3, testcluster.Options{Secure: true})
+	c.SecretFile = old.SecretFile
+	for _, m := range c.Members {
+		restore(t, m, file, 0)
+	}
+	for _, m := range c.Members {
+		m.Launch()
+	}
+	for _, m := range c.Members {
+		m.AwaitReady()
+	}
+	got, err := clientTLS(t, c, settings).Get(t.Context(), "k")
+	if err != nil || len(got.Kvs) != 1 {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
+func clientTLS(t *testing.T, c *testcluster.Cluster, settings *tls.Config) *clientv3.Client {
+	t.Helper()
+	cl, err := clientv3.New(clientv3.Config{Endpoints: c.Endpoints(), TLS: settings, DialTimeout: time.Minute, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cl.Close() })
+	return cl
+}

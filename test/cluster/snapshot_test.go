@@ -1,0 +1,245 @@
+//go:build interop
+
+package cluster_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// kind is a program and its tools.
+type kind struct {
+	server        string
+	save, restore []string // command lines without what follows
+}
+
+func kinds(t *testing.T) (ours, theirs kind) {
+	etcdctl, etcdutl := realTool(t, "etcdctl"), realTool(t, "etcdutl")
+	return kind{conclave, []string{conclave, "snapshot", "save"}, []string{conclave, "snapshot", "restore"}},
+		kind{realTool(t, "etcd"), []string{etcdctl, "snapshot", "save"}, []string{etcdutl, "snapshot", "restore"}}
+}
+
+// groupOf lays out members of a program.
+func groupOf(t *testing.T, k kind, n int) *group {
+	g := newGroup(t, n, false)
+	g.program = k.server
+	return g
+}
+
+// restore makes the data directories of a group from a file.
+func (g *group) restore(k kind, file string, more ...string) {
+	g.t.Helper()
+	var all []string
+	for _, m := range g.members {
+		all = append(all, m.name+"="+m.peerURL())
+	}
+	for _, m := range g.members {
+		args := append(append([]string{}, k.restore...), file, "--data-dir", m.data, "--name", m.name,
+			"--initial-cluster", strings.Join(all, ","), "--initial-advertise-peer-urls", m.peerURL(), "--initial-cluster-token", "after")
+		must(g.t, m.home, append(args, more...)...)
+	}
+}
+
+// hashes are of the history of all members, which must agree.
+func (g *group) hash(revision int64) string {
+	g.t.Helper()
+	var first string
+	for i, m := range g.members {
+		client := m.dial()
+		if _, err := client.Get(g.t.Context(), "x"); err != nil { // it is level then
+			g.t.Fatal(err)
+		}
+		resp, err := client.HashKV(g.t.Context(), client.Endpoints()[0], revision)
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		text := fmt.Sprintf("hash %d at %d, compacted %d", resp.Hash, resp.HashRevision, resp.CompactRevision)
+		if i == 0 {
+			first = text
+		} else if text != first {
+			g.t.Errorf("%s: %s, the first member: %s", m.name, text, first)
+		}
+	}
+	return first
+}
+
+func (g *group) stop() {
+	for _, m := range g.members {
+		m.proc.stop()
+	}
+}
+
+// fill gives a group a history with deletions and compactions, and a key with a
+// lease where those are known.
+func (g *group) fill(seed uint64) {
+	g.t.Helper()
+	client := g.members[len(g.members)-1].dial()
+	rng := rand.New(rand.NewPCG(seed, 1))
+	revision := int64(1)
+	for range 150 {
+		op, compact := randomRequest(rng, revision)
+		perform(g.t, client, op, compact)
+		if got, err := client.Get(g.t.Context(), "x"); err == nil {
+			revision = got.Header.Revision
+		}
+	}
+	if _, err := client.Put(g.t.Context(), "last", "written"); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// Snapshots cross both ways: what conclave saved, etcd's tools restore, and the
+// other way round; the history is the same before and after, and goes on.
+func TestSnapshot_crossesBothWays(t *testing.T) {
+	ours, theirs := kinds(t)
+	for _, tt := range []struct {
+		name             string
+		from, to         kind
+		members, restore int
+	}{
+		{"conclave to etcd, one", ours, theirs, 1, 1},
+		{"conclave to etcd, three", ours, theirs, 3, 3},
+		{"etcd to conclave, one", theirs, ours, 1, 1},
+		{"etcd to conclave, three", theirs, ours, 3, 3},
+		{"conclave to conclave, one to three", ours, ours, 1, 3},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			from := groupOf(t, tt.from, tt.members)
+			from.launch()
+			from.serve()
+			from.fill(uint64(tt.members))
+			file := filepath.Join(from.dir, "backup.db")
+			last := from.members[len(from.members)-1]
+			out := must(t, from.dir, append(tt.from.save, file, "--endpoints", last.clientURL())...)
+			if !strings.Contains(out, "Snapshot saved at "+file) || !strings.Contains(out, "Server version 3.7.0") {
+				t.Errorf("saving says %s", out)
+			}
+			before := from.hash(0)
+			from.stop()
+			sameStatus(t, file)
+
+			to := groupOf(t, tt.to, tt.restore)
+			to.restore(tt.to, file)
+			to.launch()
+			to.serve()
+			if after := to.hash(0); after != before {
+				t.Errorf("restored: %s, saved: %s", after, before)
+			}
+			client := to.members[0].dial()
+			if got, err := client.Get(t.Context(), "last"); err != nil || len(got.Kvs) != 1 || string(got.Kvs[0].Value) != "written" {
+				t.Errorf("the last write before the snapshot: %v, %v", got, err)
+			}
+			to.fill(9)
+			to.hash(0)
+		})
+	}
+}
+
+// sameStatus compares what the two tools say about a file.
+func sameStatus(t *testing.T, file string) {
+	t.Helper()
+	etcdutl := realTool(t, "etcdutl")
+	for _, form := range []string{"simple", "table", "json", "fields"} {
+		want := must(t, filepath.Dir(file), etcdutl, "snapshot", "status", file, "-w", form)
+		if got := must(t, filepath.Dir(file), conclave, "snapshot", "status", file, "-w", form); got != want {
+			t.Errorf("conclave says\n%s, etcdutl\n%s", got, want)
+		}
+	}
+}
+
+// The ids, the revision and the compaction are those that etcd's tool gives, and
+// the history from there on is etcd's.
+func TestSnapshot_restoresAsEtcdutl(t *testing.T) {
+	ours, theirs := kinds(t)
+	from := groupOf(t, theirs, 1)
+	from.launch()
+	from.serve()
+	from.fill(5)
+	file := filepath.Join(from.dir, "backup.db")
+	must(t, from.dir, append(theirs.save, file, "--endpoints", from.members[0].clientURL())...)
+	from.stop()
+	g := newGroup(t, 3, false)
+	var answers [2][]string
+	for i, k := range []kind{ours, theirs} {
+		g.program = k.server
+		for _, m := range g.members {
+			m.data = filepath.Join(m.home, fmt.Sprintf("data%d", i))
+		}
+		g.restore(k, file, "--bump-revision", "1000000", "--mark-compacted")
+		g.launch()
+		g.serve()
+		answers[i] = g.answers()
+		g.stop()
+	}
+	for i := range answers[0] {
+		if answers[0][i] != answers[1][i] {
+			t.Errorf("conclave: %s\netcd:     %s", answers[0][i], answers[1][i])
+		}
+	}
+}
+
+// answers are what a client sees of a restored group.
+func (g *group) answers() (out []string) {
+	g.t.Helper()
+	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	client := g.members[0].dial()
+	list, err := client.MemberList(g.t.Context())
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	for _, m := range list.Members {
+		say("member %x of %x: %s %v", m.ID, list.Header.ClusterId, m.Name, m.PeerURLs)
+	}
+	all, err := client.Get(g.t.Context(), "", clientv3.WithPrefix())
+	say("all: %v %v", all.Kvs, err)
+	revision := all.Header.Revision
+	for _, at := range []int64{revision - 1, revision - 1000000, 5} {
+		_, err := client.Get(g.t.Context(), "last", clientv3.WithRev(at))
+		say("at %d: %v", at, err)
+	}
+	put, err := client.Put(g.t.Context(), "new", "value")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	say("put at %d, before it %d", put.Header.Revision, revision)
+	say("%s", g.hash(0))
+	say("%s", g.hash(revision))
+	if _, err := client.Compact(g.t.Context(), revision+1, clientv3.WithCompactPhysical()); err != nil {
+		g.t.Fatal(err)
+	}
+	say("%s", g.hash(0))
+	return out
+}
+
+// A directory that etcd's tool restored is refused with the way to use it, and
+// that way works.
+func TestSnapshot_directoryOfEtcdutl(t *testing.T) {
+	ours, theirs := kinds(t)
+	from := groupOf(t, ours, 1)
+	from.launch()
+	from.serve()
+	from.fill(3)
+	file := filepath.Join(from.dir, "backup.db")
+	must(t, from.dir, append(ours.save, file, "--endpoints", from.members[0].clientURL())...)
+	before := from.hash(0)
+	from.stop()
+	g := groupOf(t, ours, 1)
+	g.restore(theirs, file)
+	m := g.members[0]
+	unchanged(t, m.data, func() {
+		refusal(t, m.launch(), fmt.Sprintf("--data-dir %q", m.data), "a member of etcd", "conclave snapshot restore "+filepath.Join(m.data, "member", "snap", "db"), "--skip-hash-check")
+	})
+	state := filepath.Join(m.data, "member", "snap", "db")
+	m.data = filepath.Join(m.home, "new")
+	g.restore(ours, state, "--skip-hash-check")
+	g.launch()
+	g.serve()
+	if after := g.hash(0); after != before {
+		t.Errorf("restored: %s, saved: %s", after, before)
+	}
+}
