@@ -28,10 +28,20 @@ func (d damage) Error() string {
 	return fmt.Sprintf("at byte %d: %s", d.offset, d.what)
 }
 
-// corrupt makes the one line that tells a user of damage.
-func corrupt(path string, cause error) error {
-	return fmt.Errorf("%w: %s: %w; %s", ErrCorrupt, path, cause, wayBack)
+// corruption is ErrCorrupt of one file.
+type corruption struct {
+	path  string
+	cause error
 }
+
+func (c corruption) Error() string {
+	return fmt.Sprintf("%v: %s: %v; %s", ErrCorrupt, c.path, c.cause, wayBack)
+}
+
+func (c corruption) Unwrap() []error { return []error{ErrCorrupt, c.cause} }
+
+// corrupt makes the one line that tells a user of damage.
+func corrupt(path string, cause error) error { return corruption{path, cause} }
 
 // guarded runs fn, which reads a file that may be damaged. What makes fn panic,
 // also a fault of memory that the file was mapped to, becomes an error.

@@ -67,6 +67,9 @@ func Import(path string, o ImportOptions) (found Imported, err error) {
 	}
 	view := f.keys.View()
 	found.Revision, found.Keys = view.Rev(), view.Len()
+	if o.Bump > 0 {
+		found.Keys-- // the record that raises the revision
+	}
 	err = f.view(func(tx *bbolt.Tx) error {
 		found.Origin, err = digest(tx)
 		return err
@@ -112,9 +115,9 @@ func checkSnapshot(path string) error {
 
 // notSnapshot says that a snapshot is damaged, where a state file would be.
 func notSnapshot(path string, err error) error {
-	var d damage
-	if errors.As(err, &d) {
-		err = d
+	var c corruption
+	if errors.As(err, &c) {
+		err = c.cause // without what to do about a member
 	}
 	if errors.Is(err, ErrNotSnapshot) || errors.Is(err, ErrInUse) || errors.Is(err, ErrNewerFormat) {
 		return err
