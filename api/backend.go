@@ -66,6 +66,10 @@ type Backend interface {
 	// Alarms lists all alarms from this member's own state, without quorum.
 	Alarms(ctx context.Context) (*pb.AlarmResponse, error)
 
+	// Defragment gives free space in this member's state file back to the file
+	// system, and returns when that is done.
+	Defragment(ctx context.Context) error
+
 	// RaftReport says how this member sees itself and the others, without
 	// quorum and without waiting. The caller may change it.
 	RaftReport() *conclavepb.RaftReport

@@ -19,6 +19,7 @@ import (
 // fakeBackend is a member with one map and no history. Each hook, when set,
 // decides about the call before the map is asked.
 type fakeBackend struct {
+	defrags atomic.Int64
 	mu      sync.Mutex
 	rev     int64
 	keys    map[string]*mvccpb.KeyValue
@@ -209,6 +210,11 @@ func (b *fakeBackend) IsLearner() bool {
 
 func (b *fakeBackend) RaftReport() *conclavepb.RaftReport {
 	return &conclavepb.RaftReport{MemberId: "7", Role: "leader"}
+}
+
+func (b *fakeBackend) Defragment(context.Context) error {
+	b.defrags.Add(1)
+	return nil
 }
 
 func (b *fakeBackend) Stuck() time.Duration { return time.Duration(b.stuck.Load()) }

@@ -68,6 +68,11 @@ func TestCluster_changes(t *testing.T) {
 	if moved.Header != nil {
 		t.Errorf("moved %v", moved)
 	}
+	defragmented, err := maintenance.Defragment(ctx, &pb.DefragmentRequest{})
+	must(t, err)
+	if defragmented.Header != nil || f.backend.defrags.Load() != 1 {
+		t.Errorf("defragmented %v", defragmented)
+	}
 }
 
 func TestLearner_servesStatusAndItsOwnReads(t *testing.T) {

@@ -77,6 +77,11 @@ type Config struct {
 	// before it looks for another; at most 50 s. HeartbeatInterval is the
 	// longest pause between a leader's heartbeats, at most a fifth of it.
 	HeartbeatInterval, ElectionTimeout time.Duration
+	// BackgroundDefrag has members give free space in their state files back by
+	// themselves, one at a time; DefragAtStart from how many free MiB on a member
+	// does so at its start, 0 for never.
+	BackgroundDefrag bool
+	DefragAtStart    uint
 	// PreVote has a member ask whether it could win before it disturbs a term.
 	PreVote bool
 
@@ -135,6 +140,7 @@ func NewConfig() Config {
 		HeartbeatInterval:      100 * time.Millisecond,
 		ElectionTimeout:        time.Second,
 		PreVote:                true,
+		BackgroundDefrag:       true,
 		MaxRequestBytes:        1536 * 1024,
 		MaxTxnOps:              128,
 		MaxConcurrentStreams:   math.MaxUint32,

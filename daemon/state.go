@@ -149,10 +149,14 @@ func (d *Daemon) openState(context.Context) error {
 		StrictReconfig:  d.cfg.StrictReconfigCheck,
 		MaxLearners:     int(d.cfg.MaxLearners),
 		MemberID:        bootstrap.MemberID,
-		FirstBatch:      firstBatch(),
-		Fatal:           d.fail,
-		Log:             d.log,
-		Registry:        d.registry,
+
+		BackgroundDefrag: d.cfg.BackgroundDefrag,
+		DefragAtStart:    int64(d.cfg.DefragAtStart) << 20,
+
+		FirstBatch: firstBatch(),
+		Fatal:      d.fail,
+		Log:        d.log,
+		Registry:   d.registry,
 	}, d.mesh, machine)
 	d.node, err = raftstore.Open(raftstore.Config{
 		Dir:                    d.dir.wal,

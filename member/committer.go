@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -31,6 +32,8 @@ type committer struct {
 	full  chan struct{} // so much that it should not wait
 	stuck time.Duration // commitStuck, less in tests
 	write func() error  // the Machine's Commit
+
+	took atomic.Int64 // by the last commit, in nanoseconds
 
 	mu        sync.Mutex
 	committed chan struct{} // closed after the next commit
@@ -113,9 +116,13 @@ func (c *committer) commit() error {
 	defer hangs.Stop()
 	start := time.Now()
 	err := c.write()
-	c.m.metrics.commits.Observe(time.Since(start).Seconds())
+	c.took.Store(int64(time.Since(start)))
+	c.m.metrics.commits.Observe(c.last().Seconds())
 	return err
 }
+
+// last is how long the last commit took.
+func (c *committer) last() time.Duration { return time.Duration(c.took.Load()) }
 
 func (c *committer) announce() {
 	c.mu.Lock()

@@ -43,6 +43,13 @@ type Config struct {
 	// MemberID names a member that is added: by its peer URLs and a text that
 	// tells it from earlier members with the same.
 	MemberID func(peerURLs []string, salt string) uint64
+	// BackgroundDefrag has the member give free space in its state file back by
+	// itself. DefragFree is from how many free bytes on; 0 means 64 MiB.
+	BackgroundDefrag bool
+	DefragFree       int64
+	// DefragAtStart has it do so at the start from that many free bytes on; 0
+	// for never.
+	DefragAtStart int64
 	// FirstBatch is a batch id to count from that is, as far as chance can
 	// make it so, far from where any other member counts, and from where this
 	// one did before a restart.
@@ -65,6 +72,8 @@ type Member struct {
 	committer    *committer
 	space        *space
 	backlogLimit int64 // maxBacklog, less in tests
+	defragmenter *defragmenter
+	turns        defragTurns // of members that defragment, as the leader
 	metrics      *memberMetrics
 	ctx          context.Context
 	cancel       context.CancelFunc
@@ -99,6 +108,7 @@ func New(cfg Config, mesh *raftstore.Mesh, machine *fsm.Machine) *Member {
 	m.proposer = newProposer(m, cfg.FirstBatch)
 	m.committer = newCommitter(m)
 	m.space = newSpace(m)
+	m.defragmenter = newDefragmenter(m)
 	m.metrics = newMemberMetrics(m)
 	machine.SetSink(sink{m})
 	return m
@@ -110,7 +120,8 @@ func (m *Member) Start(node *raftstore.Node) {
 	m.started.Store(true)
 	m.mesh.Handle(raftstore.KindForward, m.answerForward) // needs the node
 	m.mesh.Handle(raftstore.KindChange, m.answerChange)
-	for _, run := range []func(){m.proposer.run, m.committer.run, m.introduce, m.space.watch} {
+	m.mesh.Handle(raftstore.KindDefragTurn, m.answerTurn)
+	for _, run := range []func(){m.proposer.run, m.committer.run, m.defragmenter.run, m.introduce, m.space.watch} {
 		m.work.Add(1)
 		go func() {
 			defer m.work.Done()

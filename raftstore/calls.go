@@ -24,6 +24,10 @@ const (
 	KindChange
 	// KindHung tells a follower that its leader's disk hangs.
 	KindHung
+	// KindDefragTurn asks the leader whether a member may defragment now.
+	KindDefragTurn
+	// KindHashKV asks a member for the hash of its keys at a revision.
+	KindHashKV
 )
 
 // handleCalls installs the node's own answers.

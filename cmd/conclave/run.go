@@ -91,6 +91,7 @@ func commands() []*cli.Command {
 		memberCommand(),
 		moveLeaderCommand(),
 		endpointCommand(),
+		defragCommand(),
 		alarmCommand(),
 		snapshotCommand(),
 		debugCommand(),

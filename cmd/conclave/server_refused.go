@@ -66,7 +66,6 @@ var refusedFlags = slices.Concat([]refusedFlag{
 	{name: "raft-read-timeout", accept: []string{"5s"}},
 	{name: "raft-write-timeout", accept: []string{"5s"}},
 	{name: "memory-mlock", boolean: true, accept: []string{"false"}},
-	{name: "bootstrap-defrag-threshold-megabytes", accept: []string{"0"}},
 	{name: "warning-apply-duration", accept: []string{"100ms"}},
 	{name: "warning-unary-request-duration", accept: []string{"300ms"}},
 	{name: "downgrade-check-time", accept: []string{"5s"}},
