@@ -80,6 +80,12 @@ type Backend interface {
 	// Leader is the id of the leader this member knows, 0 for none. It does
 	// not block; it is called once per request that carries `hasleader`.
 	Leader() uint64
+	// Damaged tells whether this member's data differ from those of a majority,
+	// so that it may answer nothing about keys; Corrupt whether it is not fit for
+	// clients, because of that or because a user raised the CORRUPT alarm.
+	// Neither blocks; Damaged is called once per request.
+	Damaged() bool
+	Corrupt() bool
 	// IsLearner tells whether this member has no vote. It does not block; it is
 	// called once per request.
 	IsLearner() bool

@@ -20,6 +20,7 @@ import (
 // decides about the call before the map is asked.
 type fakeBackend struct {
 	defrags atomic.Int64
+	damaged atomic.Bool
 	mu      sync.Mutex
 	rev     int64
 	keys    map[string]*mvccpb.KeyValue
@@ -210,6 +211,14 @@ func (b *fakeBackend) IsLearner() bool {
 
 func (b *fakeBackend) RaftReport() *conclavepb.RaftReport {
 	return &conclavepb.RaftReport{MemberId: "7", Role: "leader"}
+}
+
+func (b *fakeBackend) Damaged() bool { return b.damaged.Load() }
+
+func (b *fakeBackend) Corrupt() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.damaged.Load() || slices.ContainsFunc(b.alarms, func(a *pb.AlarmMember) bool { return a.Alarm == pb.AlarmType_CORRUPT })
 }
 
 func (b *fakeBackend) Defragment(context.Context) error {

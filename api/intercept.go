@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -50,6 +51,8 @@ func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServer
 		err = errNotReady
 	case i.backend.IsLearner() && !servedByLearners(req):
 		err = rpctypes.ErrGRPCNotSupportedForLearner
+	case i.backend.Damaged() && aboutKeys(info.FullMethod):
+		err = rpctypes.ErrGRPCCorrupt
 	case wantsLeader && i.backend.Leader() == 0:
 		err = rpctypes.ErrGRPCNoLeader
 	default:
@@ -90,6 +93,9 @@ func (i *interceptor) runStream(srv any, ss grpc.ServerStream, mm *methodMetrics
 	if i.backend.IsLearner() && info.FullMethod != pb.Maintenance_Snapshot_FullMethodName {
 		return rpctypes.ErrGRPCNotSupportedForLearner
 	}
+	if i.backend.Damaged() && aboutKeys(info.FullMethod) {
+		return rpctypes.ErrGRPCCorrupt
+	}
 	if wantsLeader && i.backend.Leader() == 0 {
 		return rpctypes.ErrGRPCNoLeader
 	}
@@ -102,6 +108,17 @@ func (i *interceptor) runStream(srv any, ss grpc.ServerStream, mm *methodMetrics
 		return cause
 	}
 	return err
+}
+
+// aboutKeys tells the calls that a member with damaged data does not answer. How
+// it is, who the members are, and what rebuilds it, it still does.
+func aboutKeys(method string) bool {
+	for _, service := range []string{"/etcdserverpb.KV/", "/etcdserverpb.Watch/", "/etcdserverpb.Lease/", pb.Maintenance_Snapshot_FullMethodName} {
+		if strings.HasPrefix(method, service) {
+			return true
+		}
+	}
+	return false
 }
 
 // servedByLearners says what a member without a vote answers: how it is, and

@@ -77,6 +77,13 @@ type Config struct {
 	// before it looks for another; at most 50 s. HeartbeatInterval is the
 	// longest pause between a leader's heartbeats, at most a fifth of it.
 	HeartbeatInterval, ElectionTimeout time.Duration
+	// InitialCorruptCheck and CompactHashCheck are the feature gates of those
+	// names, which are on here: a member compares its data with the others' before
+	// it serves, and the leader what each compaction has left, looking every
+	// CompactHashCheckTime. CorruptCheckTime compares everything that often; 0
+	// for never.
+	InitialCorruptCheck, CompactHashCheck  bool
+	CompactHashCheckTime, CorruptCheckTime time.Duration
 	// BackgroundDefrag has members give free space in their state files back by
 	// themselves, one at a time; DefragAtStart from how many free MiB on a member
 	// does so at its start, 0 for never.
@@ -141,6 +148,9 @@ func NewConfig() Config {
 		ElectionTimeout:        time.Second,
 		PreVote:                true,
 		BackgroundDefrag:       true,
+		InitialCorruptCheck:    true,
+		CompactHashCheck:       true,
+		CompactHashCheckTime:   time.Minute,
 		MaxRequestBytes:        1536 * 1024,
 		MaxTxnOps:              128,
 		MaxConcurrentStreams:   math.MaxUint32,

@@ -73,6 +73,9 @@ func (d *Daemon) awaitReady(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+	if err := d.member.CheckAtStart(ctx); err != nil {
+		return fmt.Errorf("--data-dir %q: %w", d.dir.path, err)
+	}
 	if err := d.settleCertificates(ctx); err != nil {
 		return err
 	}

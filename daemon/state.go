@@ -138,26 +138,7 @@ func (d *Daemon) openState(context.Context) error {
 	}
 	d.onClose(d.closing("state file", machine.Close))
 	d.mesh.KnowRemoved(func(id uint64) bool { return machine.View().Members.Removed(id) })
-	d.member = member.New(member.Config{
-		ID:              d.id.MemberID,
-		ClusterID:       d.id.ClusterID,
-		Name:            d.id.Name,
-		ClientURLs:      d.id.ClientURLs,
-		RequestTimeout:  d.cfg.RequestTimeout(),
-		MaxRequestBytes: int(d.cfg.MaxRequestBytes),
-		Quota:           d.cfg.QuotaBackendBytes,
-		StrictReconfig:  d.cfg.StrictReconfigCheck,
-		MaxLearners:     int(d.cfg.MaxLearners),
-		MemberID:        bootstrap.MemberID,
-
-		BackgroundDefrag: d.cfg.BackgroundDefrag,
-		DefragAtStart:    int64(d.cfg.DefragAtStart) << 20,
-
-		FirstBatch: firstBatch(),
-		Fatal:      d.fail,
-		Log:        d.log,
-		Registry:   d.registry,
-	}, d.mesh, machine)
+	d.member = member.New(d.memberConfig(), d.mesh, machine)
 	d.node, err = raftstore.Open(raftstore.Config{
 		Dir:                    d.dir.wal,
 		State:                  d.dir.statePath(),
@@ -190,6 +171,34 @@ func (d *Daemon) openState(context.Context) error {
 		return ok && m.Name != ""
 	})
 	return nil
+}
+
+func (d *Daemon) memberConfig() member.Config {
+	return member.Config{
+		ID:              d.id.MemberID,
+		ClusterID:       d.id.ClusterID,
+		Name:            d.id.Name,
+		ClientURLs:      d.id.ClientURLs,
+		RequestTimeout:  d.cfg.RequestTimeout(),
+		MaxRequestBytes: int(d.cfg.MaxRequestBytes),
+		Quota:           d.cfg.QuotaBackendBytes,
+		StrictReconfig:  d.cfg.StrictReconfigCheck,
+		MaxLearners:     int(d.cfg.MaxLearners),
+		MemberID:        bootstrap.MemberID,
+
+		InitialCorruptCheck:  d.cfg.InitialCorruptCheck,
+		CompactHashCheck:     d.cfg.CompactHashCheck,
+		CompactHashCheckTime: d.cfg.CompactHashCheckTime,
+		CorruptCheckTime:     d.cfg.CorruptCheckTime,
+
+		BackgroundDefrag: d.cfg.BackgroundDefrag,
+		DefragAtStart:    int64(d.cfg.DefragAtStart) << 20,
+
+		FirstBatch: firstBatch(),
+		Fatal:      d.fail,
+		Log:        d.log,
+		Registry:   d.registry,
+	}
 }
 
 func (d *Daemon) firstMembership() *conclavepb.Configuration {

@@ -25,9 +25,15 @@ const hashRetries = 5
 // whole file in short transactions. Errors: ErrCompacted, ErrFutureRevision,
 // ErrCorrupt.
 func (s *Store) HashKV(rev int64) (Hash, error) {
+	return s.HashKVBeside(rev, func() error { return nil })
+}
+
+// HashKVBeside is HashKV that leaves time to others: rest is called after each
+// thousand records or MiB, outside of any transaction, and its error ends it.
+func (s *Store) HashKVBeside(rev int64, rest func() error) (Hash, error) {
 	for try := 0; ; try++ {
 		v := s.View()
-		h, err := v.hashKV(rev)
+		h, err := v.hashKV(rev, rest)
 		if err == nil && s.View().compactRev != v.compactRev {
 			err = ErrCompacted
 		}
@@ -37,7 +43,7 @@ func (s *Store) HashKV(rev int64) (Hash, error) {
 	}
 }
 
-func (v *View) hashKV(rev int64) (Hash, error) {
+func (v *View) hashKV(rev int64, rest func() error) (Hash, error) {
 	at, err := v.readRev(rev)
 	if err != nil {
 		return Hash{}, err
@@ -48,7 +54,7 @@ func (v *View) hashKV(rev int64) (Hash, error) {
 	}
 	h.sum.Write(bucketKey)
 	pending := v.st.pending() // before the file is read
-	if err := h.file(); err != nil {
+	if err := h.file(rest); err != nil {
 		return Hash{}, err
 	}
 	for _, c := range pending {
@@ -77,7 +83,7 @@ type hasher struct {
 }
 
 // file feeds what lies in the file, in transactions of bounded length.
-func (h *hasher) file() error {
+func (h *hasher) file(rest func() error) error {
 	for more := true; more; {
 		err := h.v.st.read(func(tx *bbolt.Tx) error {
 			bucket := tx.Bucket(bucketKey)
@@ -89,6 +95,9 @@ func (h *hasher) file() error {
 			more, err = h.chunk(bucket.Cursor())
 			return err
 		})
+		if err == nil && more {
+			err = rest()
+		}
 		if err != nil {
 			return err
 		}

@@ -32,6 +32,8 @@ const (
 // errNotMyTurn: another member is defragmenting.
 var errNotMyTurn = errors.New("another member is defragmenting its state file")
 
+var errMalformed = errors.New("malformed request of a member")
+
 // quiet is defragmentation that nobody asked for: on one member at a time, and
 // not on a busy disk.
 type quiet struct {
@@ -139,7 +141,7 @@ func (m *Member) answerTurn(_ context.Context, from uint64, payload []byte) ([]b
 		return nil, ErrNotLeader
 	}
 	if len(payload) != 1 {
-		return nil, errors.New("malformed")
+		return nil, errMalformed
 	}
 	return nil, m.turns.ask(from, payload[0], time.Now())
 }

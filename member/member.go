@@ -50,6 +50,12 @@ type Config struct {
 	// DefragAtStart has it do so at the start from that many free bytes on; 0
 	// for never.
 	DefragAtStart int64
+	// InitialCorruptCheck compares the data with the others' before serving,
+	// CompactHashCheck what each compaction has left, looking every
+	// CompactHashCheckTime (0: a minute), and CorruptCheckTime, if it is not 0, all
+	// of it that often.
+	InitialCorruptCheck, CompactHashCheck  bool
+	CompactHashCheckTime, CorruptCheckTime time.Duration
 	// FirstBatch is a batch id to count from that is, as far as chance can
 	// make it so, far from where any other member counts, and from where this
 	// one did before a restart.
@@ -73,6 +79,7 @@ type Member struct {
 	space        *space
 	backlogLimit int64 // maxBacklog, less in tests
 	defragmenter *defragmenter
+	hasher       *hasher     // for comparing members
 	turns        defragTurns // of members that defragment, as the leader
 	metrics      *memberMetrics
 	ctx          context.Context
@@ -109,6 +116,7 @@ func New(cfg Config, mesh *raftstore.Mesh, machine *fsm.Machine) *Member {
 	m.committer = newCommitter(m)
 	m.space = newSpace(m)
 	m.defragmenter = newDefragmenter(m)
+	m.hasher = &hasher{m: m, turn: make(turns, 1)}
 	m.metrics = newMemberMetrics(m)
 	machine.SetSink(sink{m})
 	return m
@@ -121,7 +129,8 @@ func (m *Member) Start(node *raftstore.Node) {
 	m.mesh.Handle(raftstore.KindForward, m.answerForward) // needs the node
 	m.mesh.Handle(raftstore.KindChange, m.answerChange)
 	m.mesh.Handle(raftstore.KindDefragTurn, m.answerTurn)
-	for _, run := range []func(){m.proposer.run, m.committer.run, m.defragmenter.run, m.introduce, m.space.watch} {
+	m.mesh.Handle(raftstore.KindHashKV, m.answerHash)
+	for _, run := range []func(){m.proposer.run, m.committer.run, m.defragmenter.run, (&inspector{m: m}).run, m.introduce, m.space.watch} {
 		m.work.Add(1)
 		go func() {
 			defer m.work.Done()

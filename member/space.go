@@ -6,8 +6,6 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
-
-	"github.com/conclave-kv/conclave/raftstore/fsm"
 )
 
 // What a request takes beside its keys and values, in bytes, as etcd reckons.
@@ -59,20 +57,21 @@ func (s *space) admit(ctx context.Context, msg proto.Message) error {
 // knows may have been taken back, and the client may know: so it looks again
 // when it is level.
 func (s *space) barred(ctx context.Context, msg proto.Message) error {
-	if barred(s.m.View().Alarms, msg) == nil {
+	if s.m.barred(msg) == nil {
 		return nil
 	}
 	if err := s.m.linearize(ctx); err != nil {
 		return err
 	}
-	return barred(s.m.View().Alarms, msg)
+	return s.m.barred(msg)
 }
 
-func barred(alarms *fsm.Alarms, msg proto.Message) error {
+func (m *Member) barred(msg proto.Message) error {
+	alarms := m.View().Alarms
 	switch {
 	case len(alarms.All()) == 0:
 		return nil
-	case alarms.Active(pb.AlarmType_CORRUPT):
+	case alarms.StopWrites(), m.Damaged():
 		return ErrCorruptCluster
 	case alarms.Active(pb.AlarmType_NOSPACE) && cost(msg) > 0:
 		return ErrNoSpace

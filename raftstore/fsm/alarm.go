@@ -38,7 +38,7 @@ type Alarm struct {
 // Alarms is the immutable set of raised alarms, sorted by type and member.
 type Alarms struct {
 	list             []Alarm
-	noSpace, corrupt bool // there is one of that type
+	noSpace, corrupt bool // there is one of that type; the second not of our own
 }
 
 var bucketAlarm = []byte("alarm")
@@ -54,6 +54,11 @@ func (a *Alarms) All() []Alarm { return a.list }
 func (a *Alarms) Active(t pb.AlarmType) bool {
 	return slices.ContainsFunc(a.list, func(e Alarm) bool { return e.Type == t })
 }
+
+// StopWrites reports whether a user raised a CORRUPT alarm. One that the members
+// raised themselves is about a member that a majority disagrees with: that one
+// answers nobody, and the others go on.
+func (a *Alarms) StopWrites() bool { return a.corrupt }
 
 // Get returns the alarm of a type for a member.
 func (a *Alarms) Get(t pb.AlarmType, member uint64) (Alarm, bool) {
@@ -72,7 +77,8 @@ func (a *Alarms) find(t pb.AlarmType, member uint64) (int, bool) {
 
 func newAlarms(list []Alarm) *Alarms {
 	a := &Alarms{list: list}
-	a.noSpace, a.corrupt = a.Active(pb.AlarmType_NOSPACE), a.Active(pb.AlarmType_CORRUPT)
+	a.noSpace = a.Active(pb.AlarmType_NOSPACE)
+	a.corrupt = slices.ContainsFunc(list, func(e Alarm) bool { return e.Type == pb.AlarmType_CORRUPT && !e.Own })
 	return a
 }
 

@@ -243,8 +243,14 @@ func (m *Machine) Commit() error { return m.file.Load().commit() }
 // HashKV is etcd's hash of the key-value history at a revision, 0 for the
 // newest. Safe for concurrent use.
 func (m *Machine) HashKV(revision int64) (h kv.Hash, err error) {
+	return m.HashKVBeside(revision, func() error { return nil })
+}
+
+// HashKVBeside is HashKV that calls rest now and then, to leave time to others;
+// an error of rest ends it.
+func (m *Machine) HashKVBeside(revision int64, rest func() error) (h kv.Hash, err error) {
 	err = m.read(func(f *stateFile) error {
-		h, err = f.keys.HashKV(revision)
+		h, err = f.keys.HashKVBeside(revision, rest)
 		return err
 	})
 	return h, err
