@@ -19,8 +19,8 @@ const (
 	hashWithin = 5 * time.Minute
 )
 
-// ErrInconsistent: this member's data are not those of a majority.
-var ErrInconsistent = errors.New("found data inconsistency with peers")
+// errInconsistent: this member's data are not those of a majority.
+var errInconsistent = errors.New("found data inconsistency with peers")
 
 // inspector compares this member's data with the others': of the newest
 // compaction as the leader, and now and then if that is asked for.

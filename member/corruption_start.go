@@ -15,7 +15,7 @@ import (
 const startCheckWithin = 30 * time.Second
 
 // CheckAtStart compares this member's data with the others', before it serves
-// clients. Error: ErrInconsistent, if a majority of the voters has others. A
+// clients. Error: errInconsistent, if a majority of the voters has others. A
 // difference that nobody can decide is logged. It is to be called when the
 // member is level.
 func (m *Member) CheckAtStart(ctx context.Context) error {
@@ -35,7 +35,7 @@ func (m *Member) CheckAtStart(ctx context.Context) error {
 	}
 	m.tell(v, revision)
 	if slices.Contains(v.guilty, m.cfg.ID) {
-		return fmt.Errorf("%016x %w: %s", m.cfg.ID, ErrInconsistent, m.rebuild())
+		return fmt.Errorf("%016x %w: %s", m.cfg.ID, errInconsistent, m.rebuild())
 	}
 	for _, id := range v.guilty {
 		if err := m.RaiseAlarm(ctx, pb.AlarmType_CORRUPT, id); err != nil {

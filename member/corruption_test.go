@@ -204,7 +204,7 @@ func TestCheckAtStart_refusesTheOneThatDiffers(t *testing.T) {
 	}
 	err := bad.CheckAtStart(limited(t))
 	want := fmt.Sprintf("%016x found data inconsistency with peers", bad.ID())
-	if !errors.Is(err, ErrInconsistent) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "member remove") {
+	if !errors.Is(err, errInconsistent) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "member remove") {
 		t.Fatalf("the damaged member: %v", err)
 	}
 	t.Log(err)

@@ -52,11 +52,6 @@ func newServerSettings(flags []givenFlag, environ []string) (*serverSettings, er
 // were dealt with before.
 func (s *serverSettings) set(flag serverFlag, value string) error {
 	s.given[flag.name] = true
-	if flag.name == "feature-gates" {
-		if ok, err := defaultGates(value); ok || err != nil {
-			return err
-		}
-	}
 	if flag.set == nil {
 		return nil
 	}

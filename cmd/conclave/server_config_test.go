@@ -29,6 +29,10 @@ var flagValues = map[string]string{
 	"peer-client-cert-auth": "true", "peer-trusted-ca-file": "11", "peer-crl-file": "12", "peer-cert-allowed-cn": "e",
 	"peer-cert-allowed-hostname": "f,g", "peer-skip-client-san-verification": "true",
 	"quota-backend-bytes": "-1", "max-request-bytes": "9", "max-txn-ops": "10", "max-concurrent-streams": "11",
+	"feature-gates":      "InitialCorruptCheck=false,CompactHashCheck=false,AllBeta=false",
+	"corrupt-check-time": "15s", "compact-hash-check-time": "16s",
+	"experimental-initial-corrupt-check": "false", "experimental-compact-hash-check-enabled": "false",
+	"experimental-corrupt-check-time": "15s", "experimental-compact-hash-check-time": "16s",
 	"background-defrag": "false", "bootstrap-defrag-threshold-megabytes": "14",
 	"snapshot-count": "12", "snapshot-catchup-entries": "13",
 	"grpc-keepalive-min-time": "1s", "grpc-keepalive-interval": "2s", "grpc-keepalive-timeout": "3s",
@@ -56,7 +60,7 @@ var wantConfig = daemon.Config{
 	CipherSuites: []string{"c"}, TLSMinVersion: "TLS1.3", TLSMaxVersion: "TLS1.3",
 	HeartbeatInterval: 50 * time.Millisecond, ElectionTimeout: 500 * time.Millisecond,
 	MaxRequestBytes: 9, MaxTxnOps: 10, MaxConcurrentStreams: 11, QuotaBackendBytes: -1,
-	DefragAtStart: 14,
+	DefragAtStart: 14, CorruptCheckTime: 15 * time.Second, CompactHashCheckTime: 16 * time.Second,
 	SnapshotCount: 12, SnapshotCatchUpEntries: 13,
 	KeepAliveMinTime: time.Second, KeepAliveInterval: 2 * time.Second, KeepAliveTimeout: 3 * time.Second,
 	EnablePprof: true, LogLevel: "debug", LogFormat: "console", LogOutputs: []string{"stdout", "/l"},
@@ -150,7 +154,7 @@ func TestRefusedFlags_defaultsAccepted(t *testing.T) {
 		s := &serverSettings{given: map[string]bool{}}
 		if err := s.set(flag, "something-else"); err == nil {
 			t.Errorf("--%s takes any value", r.name)
-		} else if !strings.Contains(err.Error(), "something-else") && r.name != "feature-gates" {
+		} else if !strings.Contains(err.Error(), "something-else") {
 			t.Errorf("--%s: the refusal does not show the value: %v", r.name, err)
 		}
 	}

@@ -20,6 +20,7 @@ var serverFlags = sync.OnceValue(func() []serverFlag {
 		{"Finding the peers", clusteringFlags()},
 		{"Security", append(securityFlags(), peerSecurityFlags()...)},
 		{"Limits", limitFlags()},
+		{"Integrity", integrityFlags()},
 		{"Logging and profiling", loggingFlags()},
 	} {
 		for _, f := range g.flags {

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/conclave-kv/conclave/daemon"
 	"github.com/conclave-kv/conclave/internal/version"
@@ -79,7 +78,7 @@ var refusedFlags = slices.Concat([]refusedFlag{
 	{name: "enable-log-rotation", boolean: true, accept: []string{"false"}, instead: "rotate the file with logrotate (copytruncate)"},
 	{name: "log-rotation-config-json", accept: []string{`{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}`}},
 	{name: "v2-deprecation", accept: []string{"write-only", "write-only-skip-check", "write-only-drop-data", "gone"}},
-}, discoveryFlags, selfSignedFlags, compactionFlags, tracingFlags, featureFlags(), experimentalFlags())
+}, discoveryFlags, selfSignedFlags, compactionFlags, tracingFlags, experimentalFlags())
 
 var discoveryFlags = []refusedFlag{
 	{name: "discovery", instead: insteadDiscovery},
@@ -111,8 +110,6 @@ var compactionFlags = []refusedFlag{
 	{name: "auto-compaction-retention", accept: []string{"0"}, instead: "compact with: conclave compaction REVISION"},
 	{name: "compaction-batch-limit", accept: []string{"0", "1000"}},
 	{name: "compaction-sleep-interval", accept: []string{"0", "0s", "10ms"}},
-	{name: "corrupt-check-time", accept: []string{"0", "0s"}},
-	{name: "compact-hash-check-time", accept: []string{"1m", "1m0s"}},
 	{name: "watch-progress-notify-interval", accept: []string{"0", "0s", "10m", "10m0s"}},
 }
 
@@ -124,44 +121,16 @@ var tracingFlags = []refusedFlag{
 	{name: "distributed-tracing-sampling-rate", accept: []string{"0"}},
 }
 
-// featureGates are etcd 3.7's, with their defaults.
-var featureGates = map[string]string{
-	"AllAlpha": "false", "AllBeta": "false",
-	"StopGRPCServiceOnDefrag": "false", "InitialCorruptCheck": "false", "CompactHashCheck": "false",
-	"TxnModeWriteWithSharedBuffer": "true", "LeaseCheckpoint": "false", "LeaseCheckpointPersist": "false",
-	"SetMemberLocalAddr": "false", "FastLeaseKeepAlive": "true", "PriorityRequest": "false",
-}
-
-// featureFlags is --feature-gates. Gates at their defaults ask for nothing.
-func featureFlags() []refusedFlag {
-	return []refusedFlag{{name: "feature-gates", instead: "leave the gates at their defaults"}}
-}
-
-// defaultGates reports whether a list of gates only spells out defaults.
-func defaultGates(list string) (bool, error) {
-	for gate := range strings.SplitSeq(list, ",") {
-		name, value, _ := strings.Cut(strings.TrimSpace(gate), "=")
-		def, known := featureGates[name]
-		if !known && name != "" {
-			return false, fmt.Errorf("unrecognized feature gate: %s", name)
-		}
-		if value != def {
-			return false, nil
-		}
-	}
-	return true, nil
-}
-
 // experimentalFlags are the flags etcd 3.7 removed in favour of a name without
 // the prefix or of a feature gate; true marks those without a value.
 func experimentalFlags() []refusedFlag {
 	names := map[string]bool{
-		"bootstrap-defrag-threshold-megabytes": false, "compact-hash-check-enabled": true, "compact-hash-check-time": false,
-		"compaction-batch-limit": false, "compaction-sleep-interval": false, "corrupt-check-time": false,
+		"bootstrap-defrag-threshold-megabytes": false,
+		"compaction-batch-limit":               false, "compaction-sleep-interval": false,
 		"distributed-tracing-address": false, "distributed-tracing-service-name": false,
 		"distributed-tracing-instance-id": false, "distributed-tracing-sampling-rate": false,
 		"downgrade-check-time": false, "enable-distributed-tracing": true, "enable-lease-checkpoint": true,
-		"enable-lease-checkpoint-persist": true, "initial-corrupt-check": true, "memory-mlock": true,
+		"enable-lease-checkpoint-persist": true, "memory-mlock": true,
 		"peer-skip-client-san-verification": true, "snapshot-catchup-entries": false,
 		"stop-grpc-service-on-defrag": true, "txn-mode-write-with-shared-buffer": true,
 		"warning-apply-duration": false, "warning-unary-request-duration": false, "watch-progress-notify-interval": false,
