@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/rs/zerolog"
 
 	"github.com/conclave-kv/conclave/internal/conclavepb"
+	"github.com/conclave-kv/conclave/internal/durable"
 	"github.com/conclave-kv/conclave/raftstore"
 	"github.com/conclave-kv/conclave/raftstore/fsm"
 )
@@ -53,6 +55,9 @@ func Restore(o RestoreOptions) (Restored, error) {
 	found, err := fsm.Import(o.State, fsm.ImportOptions{Members: o.Members, Bump: o.Bump})
 	if err != nil {
 		return found, fmt.Errorf("restore %s: %w", o.Snapshot, err)
+	}
+	if err := durable.SyncDir(filepath.Dir(o.State)); err != nil {
+		return found, err
 	}
 	return found, raftstore.Seed(o.Log, fsm.ImportIndex, fsm.ImportTerm, o.Logger)
 }

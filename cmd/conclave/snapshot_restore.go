@@ -66,6 +66,9 @@ func runSnapshotRestore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if r.Auth {
+		fmt.Fprintln(c.App.ErrWriter, "Warning: the snapshot has authentication enabled, which this version keeps and does not enforce: let only those reach the client port who may read everything")
+	}
 	fmt.Fprintf(c.App.Writer, "Snapshot restored to %s: member %x of cluster %x, revision %d, %d keys\n", cfg.DataDir, r.MemberID, r.ClusterID, r.Revision, r.Keys)
 	return nil
 }

@@ -3,6 +3,8 @@ package testcluster_test
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -10,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
@@ -121,6 +124,69 @@ func TestRestore_laterMemberGetsEverything(t *testing.T) {
 	}
 	if equal, state := c.Equal(); !equal {
 		t.Error(state)
+	}
+	// A learner gives snapshots too.
+	c2 := testcluster.New(t, 1, testcluster.Options{})
+	if r := restore(t, c2.Members[0], save(t, client(t, added.ClientURL)), 0); r.Revision != 21 {
+		t.Errorf("of the learner: %+v", r)
+	}
+}
+
+// A client that asks for a snapshot and does not read it holds up neither writes
+// nor the end of the member.
+func TestSnapshot_stalledReader(t *testing.T) {
+	c := testcluster.Start(t, 1, testcluster.Options{})
+	cl := client(t, c.Endpoints()...)
+	value := strings.Repeat("v", 64<<10)
+	for i := range 64 { // more than a connection buffers
+		if _, err := cl.Put(t.Context(), fmt.Sprint(i), value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stream, err := pb.NewMaintenanceClient(client(t, c.Endpoints()...).ActiveConnection()).Snapshot(t.Context(), &pb.SnapshotRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := stream.Recv()
+	if err != nil || first.RemainingBytes < 3<<20 {
+		t.Fatalf("%d bytes remain, %v", first.GetRemainingBytes(), err)
+	}
+	for i := range 200 { // 12 MiB, past what is mapped of a small file
+		if _, err := cl.Put(t.Context(), fmt.Sprint(i%64), value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Members[0].Stop()
+	for err == nil {
+		_, err = stream.Recv()
+	}
+	if errors.Is(err, io.EOF) {
+		t.Error("the stream ended as if it were whole")
+	}
+}
+
+// What a restore that was killed leaves is not taken for a member's, and the next
+// one takes its place.
+func TestRestore_interrupted(t *testing.T) {
+	file := saved(t)
+	c := testcluster.New(t, 1, testcluster.Options{})
+	m := c.Members[0]
+	left := filepath.Join(m.Dir, "member.restore", "snap")
+	if err := os.MkdirAll(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(left, "db"), []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.Launch()
+	if err := m.AwaitEnd(); err == nil || !strings.Contains(err.Error(), "interrupted `conclave snapshot restore`") {
+		t.Fatalf("a start on what is left: %v", err)
+	}
+	restore(t, m, file, 0)
+	m.Launch()
+	m.AwaitReady()
+	if got, err := client(t, c.Endpoints()...).Get(t.Context(), "k"); err != nil || len(got.Kvs) != 1 {
+		t.Errorf("got %v, %v", got, err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -43,6 +44,8 @@ type ImportOptions struct {
 type Imported struct {
 	Revision int64
 	Keys     int
+	// Auth: requests had to be authenticated.
+	Auth bool
 	// Origin is a hash of everything in it. Members of one cluster have to begin
 	// with the same.
 	Origin string
@@ -71,6 +74,7 @@ func Import(path string, o ImportOptions) (found Imported, err error) {
 		found.Keys-- // the record that raises the revision
 	}
 	err = f.view(func(tx *bbolt.Tx) error {
+		found.Auth = bytes.Equal(tx.Bucket([]byte("auth")).Get([]byte("authEnabled")), []byte{1})
 		found.Origin, err = digest(tx)
 		return err
 	})

@@ -128,7 +128,7 @@ func TestImport_ofEtcd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if found.Revision != 40 || found.Keys != 7 {
+		if found.Revision != 40 || found.Keys != 7 || !found.Auth {
 			t.Errorf("3.%d: %+v", minor, found)
 		}
 		origins = append(origins, found.Origin)

@@ -96,6 +96,7 @@ func (g *group) fill(seed uint64) {
 // Snapshots cross both ways: what conclave saved, etcd's tools restore, and the
 // other way round; the history is the same before and after, and goes on.
 func TestSnapshot_crossesBothWays(t *testing.T) {
+	t.Parallel()
 	ours, theirs := kinds(t)
 	for _, tt := range []struct {
 		name             string
@@ -122,9 +123,18 @@ func TestSnapshot_crossesBothWays(t *testing.T) {
 			before := from.hash(0)
 			from.stop()
 			sameStatus(t, file)
+			etcdutl := realTool(t, "etcdutl")
+			must(t, from.dir, "cp", file, file+".copy") // which hashkv writes to
+			offline := strings.ReplaceAll(must(t, from.dir, etcdutl, "hashkv", file+".copy"), " ", "")
+			if !strings.HasPrefix(before, "hash "+strings.Split(offline, ",")[0]+" ") {
+				t.Errorf("etcdutl hashkv of the file: %s, the members: %s", offline, before)
+			}
 
 			to := groupOf(t, tt.to, tt.restore)
 			to.restore(tt.to, file)
+			if tt.to.server != conclave {
+				must(t, to.dir, etcdutl, "defrag", "--data-dir", to.members[0].data)
+			}
 			to.launch()
 			to.serve()
 			if after := to.hash(0); after != before {
@@ -155,6 +165,7 @@ func sameStatus(t *testing.T, file string) {
 // The ids, the revision and the compaction are those that etcd's tool gives, and
 // the history from there on is etcd's.
 func TestSnapshot_restoresAsEtcdutl(t *testing.T) {
+	t.Parallel()
 	ours, theirs := kinds(t)
 	from := groupOf(t, theirs, 1)
 	from.launch()
@@ -219,6 +230,7 @@ func (g *group) answers() (out []string) {
 // A directory that etcd's tool restored is refused with the way to use it, and
 // that way works.
 func TestSnapshot_directoryOfEtcdutl(t *testing.T) {
+	t.Parallel()
 	ours, theirs := kinds(t)
 	from := groupOf(t, ours, 1)
 	from.launch()
