@@ -104,7 +104,8 @@ type Node struct {
 	current   atomic.Pointer[instance]
 	transfer  transferWatch
 	othersLow atomic.Bool                // see Full
-	hung      atomic.Pointer[Leadership] // the leader that told so; see vacant
+	hung      atomic.Pointer[Leadership] // the leader that told so; see vacancy
+	refused   atomic.Pointer[refusal]
 	// stateSpace is of the state file's disk, where that is another.
 	stateSpace spaceWatch
 	installs   *installer

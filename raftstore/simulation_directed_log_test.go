@@ -1,9 +1,11 @@
 package raftstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -107,6 +109,50 @@ func TestNode_hungLeaderIsReplaced(t *testing.T) {
 			t.Errorf("another leader after %v in the mean", mean)
 		}
 	})
+}
+
+// The first to stand in place of a leader that is gone may lack its last entries.
+// It is refused, and who refuses it stands at once: otherwise that would take
+// another timer.
+func TestNode_refusedCandidateIsFollowedAtOnce(t *testing.T) {
+	directed(t, 3, func(t *testing.T, s *simulation) {
+		const rounds = 20
+		var total time.Duration
+		for round := range rounds {
+			lead, term := s.leader(t)
+			others := s.others(lead)
+			slices.SortFunc(others, func(a, b *simRun) int { return cmp.Compare(a.id, b.id) })
+			s.have(t, others, s.mark(t, round, lead, term))
+			s.net.set(lead.id, others[0].id, linkFault{drop: 1})
+			s.have(t, others[1:], s.mark(t, rounds+round, lead, term))
+			lead.disk.hang()
+			began := time.Now()
+			stuck := make(chan error, 1)
+			go func() { stuck <- lead.try(term, fmt.Sprint("hung ", round)) }()
+			time.Sleep(simElection / stuckShare * 3 / 2) // in the bubble: no append leaves any more
+			s.net.heal()
+			next := s.successor(t, lead, term)
+			total += time.Since(began)
+			if next != others[1] {
+				t.Errorf("member %d leads, and lacked an entry", next.id)
+			}
+			lead.disk.release()
+			<-stuck
+			now, _ := next.node.Leadership()
+			s.have(t, s.runs(), s.mark(t, 2*rounds+round, next, now.Term))
+		}
+		if mean := total / rounds; mean > simElection*7/10 {
+			t.Errorf("another leader after %v in the mean", mean)
+		}
+	})
+}
+
+// mark proposes a value of its own for each number.
+func (s *simulation) mark(t *testing.T, number int, lead *simRun, term uint64) string {
+	t.Helper()
+	value := fmt.Sprint("mark ", number)
+	propose(t, lead.node, term, value)
+	return value
 }
 
 // Members whose timers end at nearly the same time do not split their votes, also

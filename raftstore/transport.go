@@ -71,6 +71,8 @@ type replica interface {
 	// heard of for so long that another member may look for a new one; empty when
 	// there is none.
 	SilentLeader() raft.ServerAddress
+	// Refused is told of a candidate that this member did not vote for in a term.
+	Refused(candidate, term uint64)
 }
 
 // Transport makes the transport for a new raft instance.

@@ -40,6 +40,7 @@ type arrival struct {
 type owedAnswer struct {
 	id    uint64
 	size  int
+	vote  uint64 // the term in which a vote is asked for, 0 for none
 	reply <-chan raft.RPCResponse
 }
 
@@ -133,7 +134,7 @@ func (in *inbox) feed() {
 			answers = in.stored
 		}
 		select {
-		case answers <- owedAnswer{a.id, len(a.payload), reply}:
+		case answers <- owedAnswer{a.id, len(a.payload), voteTerm(rpc.Command), reply}:
 		case <-t.done:
 			return
 		}
@@ -178,6 +179,14 @@ func (in *inbox) open(a arrival) (raft.RPC, error) {
 	return raft.RPC{Command: command}, nil
 }
 
+// voteTerm is the term in which a message asks for a vote, 0 if it does not.
+func voteTerm(command any) uint64 {
+	if args, ok := command.(*raft.RequestVoteRequest); ok {
+		return args.Term
+	}
+	return 0
+}
+
 // stores reports whether the answer to a message says that something of it is
 // in the log.
 func stores(command any) bool {
@@ -201,6 +210,9 @@ func (in *inbox) respond(answers <-chan owedAnswer, settled func() error) {
 				return // nothing is answered any more
 			}
 			t.promised(reply)
+			if r, ok := reply.Response.(*raft.RequestVoteResponse); ok && !r.Granted && r.Term == owed.vote {
+				t.local.Refused(in.peer, r.Term)
+			}
 			in.bytes.Add(-int64(owed.size))
 			if r := t.mesh.known(in.peer); r != nil {
 				r.sendAnswer(laneUrgent, replyFrame(owed.id, reply))

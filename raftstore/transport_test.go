@@ -304,3 +304,4 @@ type allDurable struct{}
 func (allDurable) Durable() uint64                  { return math.MaxUint64 }
 func (allDurable) Flush(<-chan struct{}) error      { return nil }
 func (allDurable) SilentLeader() raft.ServerAddress { return "" }
+func (allDurable) Refused(_, _ uint64)              {}

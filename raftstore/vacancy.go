@@ -13,22 +13,35 @@ import (
 // an election timeout.
 const turns = 4
 
-// followVacancy has this member stand for election as soon as the leader's
-// process is known to be gone, instead of after the silence that is all a lost
-// host or link leaves. The kernel tells: both connections to it ended and its
-// port refuses new ones. A leader whose disk hangs tells it itself. Members stand in the order of their ids, a part of the
-// election timeout apart, so that their votes do not split; whoever has the
-// better log wins in its turn. Raft is told by the message that also ends a
-// transfer of leadership, and decides as ever.
+// vacancy is a leader's place that need not wait for raft's timers to be filled.
+type vacancy struct {
+	why string
+	// not are the members that cannot fill it.
+	not []uint64
+}
+
+// refusal is a candidate whose log lacks what this member's has.
+type refusal struct{ candidate, term uint64 }
+
+// followVacancy has this member stand for election as soon as there is a vacancy,
+// instead of after the silence that is all a lost host or link leaves. Members
+// stand in the order of their ids, a part of the election timeout apart, so that
+// their votes do not split; whoever has the better log wins in its turn. Raft is
+// told by the message that also ends a transfer of leadership, and decides as
+// ever.
 func (n *Node) followVacancy() {
 	var tried Leadership
+	var last uint64 // leader
 	for {
 		connections := n.cfg.Mesh.Changed()
 		lead, changed := n.Leadership()
-		if lead != tried && n.vacant(lead) && n.awaitTurn(lead, changed) {
+		if lead.Leader != 0 {
+			last = lead.Leader
+		}
+		if v := n.vacancy(lead, last); lead != tried && v != nil && n.awaitTurn(lead, v, changed) {
 			tried = lead
-			n.cfg.Log.Info().Str("leader", string(serverID(lead.Leader))).Uint64("term", lead.Term).
-				Msg("the leader's process is gone, or its disk hangs; standing for election")
+			n.cfg.Log.Info().Str("leader", string(serverID(last))).Uint64("term", lead.Term).Str("reason", v.why).
+				Msg("standing for election at once")
 			n.raft().transport.standForElection()
 		}
 		select {
@@ -40,28 +53,49 @@ func (n *Node) followVacancy() {
 	}
 }
 
-// vacant reports whether the leader is a peer whose process is gone, or which has
-// told that its disk hangs.
-func (n *Node) vacant(lead Leadership) bool {
-	if lead.Leader == 0 || lead.Leader == n.cfg.Self {
-		return false
+// vacancy is nil while there is a leader, or may be. A peer's process is gone when
+// both connections to it ended and its port refuses new ones, as the kernel
+// tells; a leader whose disk hangs tells it itself. A candidate that was refused
+// because of its log has ended the term of the leader before, and cannot win.
+func (n *Node) vacancy(lead Leadership, last uint64) *vacancy {
+	switch {
+	case lead.Leader == n.cfg.Self:
+		return nil
+	case lead.Leader == 0:
+		r := n.refused.Load()
+		if r == nil || r.term != lead.Term || n.votedIn(lead.Term) {
+			return nil
+		}
+		return &vacancy{"a candidate's log ends before this member's", []uint64{r.candidate, last}}
 	}
 	if hung := n.hung.Load(); hung != nil && *hung == lead {
-		return true
+		return &vacancy{"the leader's disk hangs", []uint64{lead.Leader}}
 	}
 	for _, p := range n.cfg.Mesh.Peers() {
-		if p.ID == lead.Leader {
-			return !p.Inbound && !p.Outbound && errors.Is(p.LastError, syscall.ECONNREFUSED)
+		if p.ID == lead.Leader && !p.Inbound && !p.Outbound && errors.Is(p.LastError, syscall.ECONNREFUSED) {
+			return &vacancy{"the leader's process is gone", []uint64{lead.Leader}}
 		}
 	}
-	return false
+	return nil
+}
+
+// votedIn says whether raft has given its vote in a term, or cannot tell.
+func (n *Node) votedIn(term uint64) bool {
+	voted, err := n.logs.GetUint64(keyLastVoteTerm)
+	return err != nil || voted >= term
+}
+
+// Refused is told of candidates that this member did not vote for.
+func (l local) Refused(candidate, term uint64) {
+	l.node.refused.Store(&refusal{candidate, term})
+	l.node.leaders.stir()
 }
 
 // awaitTurn returns true when it is this member's turn to stand and the place
 // is still vacant; never for a member without a vote.
-func (n *Node) awaitTurn(lead Leadership, changed <-chan struct{}) bool {
+func (n *Node) awaitTurn(lead Leadership, v *vacancy, changed <-chan struct{}) bool {
 	ids := voters(n.configuration())
-	ids = slices.DeleteFunc(ids, func(id uint64) bool { return id == lead.Leader })
+	ids = slices.DeleteFunc(ids, func(id uint64) bool { return slices.Contains(v.not, id) })
 	slices.Sort(ids)
 	turn := slices.Index(ids, n.cfg.Self)
 	if turn < 0 {
@@ -72,7 +106,7 @@ func (n *Node) awaitTurn(lead Leadership, changed <-chan struct{}) bool {
 	for {
 		select {
 		case <-wait.C:
-			return n.leadership() == lead && n.vacant(lead)
+			return n.leadership() == lead && n.vacancy(lead, lead.Leader) != nil
 		case <-changed:
 			var now Leadership
 			if now, changed = n.Leadership(); now != lead {

@@ -103,7 +103,7 @@ func TestNode_noVacancy(t *testing.T) {
 	nodes := openCluster(t, 3, 300*time.Millisecond)
 	leader := leaderAmong(t, nodes, 0)
 	for _, n := range nodes {
-		if n.vacant(n.leadership()) {
+		if n.vacancy(n.leadership(), 0) != nil {
 			t.Errorf("member %d takes a living leader for gone", n.cfg.Self)
 		}
 	}
