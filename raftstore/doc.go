@@ -30,7 +30,7 @@
 // that long votes for another although its own, randomly longer, timer still
 // runs (SilentLeader). A leader whose process ended is replaced at once
 // (followVacancy). Votes that split cost another timer, twice as long: whoever has
-// promised its vote waits before it asks for any itself (promise).
+// promised its vote waits before it asks for any itself (campaign).
 //
 // Followers learn of a commit at once: after each commit the leader's transport
 // sends its index along (Mesh.PushCommit), never beyond what that follower

@@ -156,7 +156,7 @@ func (s *simulation) mark(t *testing.T, number int, lead *simRun, term uint64) s
 }
 
 // Members whose timers end at nearly the same time do not split their votes, also
-// when those take their time to be written.
+// when messages are on their way for long, and votes take their time to be written.
 func TestNode_votesDoNotSplit(t *testing.T) {
 	directed(t, 5, func(t *testing.T, s *simulation) {
 		for _, run := range s.runs() {
@@ -164,6 +164,7 @@ func TestNode_votesDoNotSplit(t *testing.T) {
 			run.disk.delay = simElection / 20
 			run.disk.mu.Unlock()
 		}
+		s.everyLink(linkFault{delay: simElection / 15})
 		const rounds = 300
 		split := 0
 		for range rounds {
@@ -174,13 +175,14 @@ func TestNode_votesDoNotSplit(t *testing.T) {
 				split++
 			}
 			s.net.heal()
+			s.everyLink(linkFault{delay: simElection / 15})
 			eventually(t, "the old leader follows", func() bool {
 				now, _ := old.node.Leadership()
 				return now.Leader != 0 && now.Leader != old.id && old.node.Term() == now.Term
 			})
 			time.Sleep(simElection) // in the bubble: heartbeats reach everybody again
 		}
-		if split > rounds/100 { // without waiting: 6 to 11
+		if split > rounds/100 { // 6 to 13 without precedence, 18 to 27 without waiting too
 			t.Errorf("votes were split in %d elections of %d", split, rounds)
 		}
 	})

@@ -42,7 +42,7 @@ type Transport struct {
 	local    replica
 	consumer chan raft.RPC
 	commits  commitPusher
-	promise  promise
+	campaign campaign
 	done     chan struct{}
 	leaving  chan struct{} // closed by abandon
 	wg       sync.WaitGroup
@@ -84,6 +84,7 @@ func (m *Mesh) Transport(local replica) *Transport {
 		done:     make(chan struct{}),
 		inbox:    map[uint64]*inbox{},
 		leaving:  make(chan struct{}),
+		campaign: campaign{self: m.cfg.Self, window: m.cfg.ElectionTimeout / campaignShare},
 	}
 	t.commits = commitPusher{send: t.sendCommit, followers: map[uint64]*ackedBy{}}
 	m.raft.Store(t)
@@ -189,16 +190,21 @@ func (t *Transport) boundAppend(args *raft.AppendEntriesRequest) {
 
 // RequestVote waits at most an election timeout.
 func (t *Transport) RequestVote(id raft.ServerID, _ raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	t.campaign.noteVoting()
 	return t.askMessage(id, kindVote, voteMessage(args), func(b []byte) error { return decodeVoteReply(b, resp) })
 }
 
-// RequestPreVote waits at most an election timeout for the answer. After this
-// member has promised its own vote it is sent later.
+// RequestPreVote waits at most an election timeout for the answer. It is held back,
+// or its answer not taken, when another member is first; see campaign.
 func (t *Transport) RequestPreVote(id raft.ServerID, _ raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
-	if err := t.yield(); err != nil {
+	if err := t.campaign.begin(t.done); err != nil {
 		return err
 	}
-	return t.askMessage(id, kindPreVote, preVoteMessage(args), func(b []byte) error { return decodePreVoteReply(b, resp) })
+	err := t.askMessage(id, kindPreVote, preVoteMessage(args), func(b []byte) error { return decodePreVoteReply(b, resp) })
+	if err != nil {
+		return err
+	}
+	return t.campaign.goesOn()
 }
 
 // TimeoutNow waits at most an election timeout.

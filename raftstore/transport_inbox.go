@@ -170,6 +170,9 @@ func (in *inbox) open(a arrival) (raft.RPC, error) {
 		if err := in.transport.mesh.maySend(kindPreVote); err != nil {
 			return raft.RPC{}, err
 		}
+		if err := in.transport.campaign.mayPromise(in.peer); err != nil {
+			return raft.RPC{}, err
+		}
 		if leader := in.transport.local.SilentLeader(); leader != "" {
 			c.Addr = []byte(leader)
 		}
@@ -209,7 +212,7 @@ func (in *inbox) respond(answers <-chan owedAnswer, settled func() error) {
 			if settled() != nil {
 				return // nothing is answered any more
 			}
-			t.promised(reply)
+			t.campaign.noteReply(reply)
 			if r, ok := reply.Response.(*raft.RequestVoteResponse); ok && !r.Granted && r.Term == owed.vote {
 				t.local.Refused(in.peer, r.Term)
 			}
