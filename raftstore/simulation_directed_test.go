@@ -85,6 +85,16 @@ func (n *faultNet) setFilter(keep func(m *raft.AppendEntriesRequest) bool) {
 	}
 }
 
+// keepEntriesFrom loses the appends to one member that carry entries.
+func (n *faultNet) keepEntriesFrom(id uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.filter = func(_, to uint64, raw []byte) bool {
+		m := appendIn(raw)
+		return to != id || m == nil || len(m.Entries) == 0
+	}
+}
+
 // A new leader has every acknowledged entry in its log but may not know yet
 // that they are agreed. While it cannot learn it, and although a majority
 // confirms its term, it answers no read.
