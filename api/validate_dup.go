@@ -2,7 +2,6 @@ package api
 
 import (
 	"bytes"
-	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -22,17 +21,20 @@ type write struct {
 
 func (w *write) isPut() bool { return w.end == nil && !w.toEnd }
 
-// branchWrites collects what the list may write, deepest first, and fails with
-// "duplicate key given in txn request" when two of its operations collide.
+// branchWrites collects what the list may write, deepest first, in the order of
+// keys, and fails with "duplicate key given in txn request" when two of its
+// operations collide. Each level merges what its operations yield, in order
+// already, so that nesting costs a comparison per write and level at most, beside
+// the sorting.
 func branchWrites(ops []*pb.RequestOp) ([]write, error) {
-	var ws []write
+	var runs [][]write
 	for i, op := range ops {
 		switch u := op.GetRequest().(type) {
 		case *pb.RequestOp_RequestPut:
-			ws = append(ws, write{key: u.RequestPut.GetKey(), op: i})
+			runs = append(runs, []write{{key: u.RequestPut.GetKey(), op: i}})
 		case *pb.RequestOp_RequestDeleteRange:
 			if w, ok := deletedRange(u.RequestDeleteRange, i); ok {
-				ws = append(ws, w)
+				runs = append(runs, []write{w})
 			}
 		case *pb.RequestOp_RequestTxn:
 			for _, branch := range [][]*pb.RequestOp{u.RequestTxn.GetSuccess(), u.RequestTxn.GetFailure()} {
@@ -43,14 +45,69 @@ func branchWrites(ops []*pb.RequestOp) ([]write, error) {
 				for j := range inner {
 					inner[j].op = i
 				}
-				ws = append(ws, inner...)
+				runs = append(runs, inner)
 			}
 		}
 	}
+	ws := mergeAll(runs)
 	if len(ws) > 1 && collide(ws) {
 		return nil, rpctypes.ErrGRPCDuplicateKey
 	}
 	return ws, nil
+}
+
+// mergeAll merges sorted runs, pair by pair.
+func mergeAll(runs [][]write) []write {
+	for len(runs) > 1 {
+		kept := runs[:0]
+		for i := 0; i < len(runs); i += 2 {
+			if i+1 == len(runs) {
+				kept = append(kept, runs[i])
+				break
+			}
+			kept = append(kept, merge(runs[i], runs[i+1]))
+		}
+		runs = kept
+	}
+	if len(runs) == 0 {
+		return nil
+	}
+	return runs[0]
+}
+
+func merge(a, b []write) []write {
+	switch {
+	case len(a) == 0:
+		return b
+	case len(b) == 0:
+		return a
+	}
+	if len(a) < len(b) {
+		a, b = b, a
+	}
+	// From the end, into the room behind a: a short run costs little more than
+	// finding its places.
+	n := len(a)
+	a = append(a, b...)
+	for at := len(a) - 1; len(b) > 0; at-- {
+		last := &b[len(b)-1]
+		if n > 0 && order(&a[n-1], last) > 0 {
+			n--
+			a[at] = a[n]
+		} else {
+			a[at] = *last
+			b = b[:len(b)-1]
+		}
+	}
+	return a
+}
+
+// order is by key, and a range before a put at its first key, which it covers.
+func order(a, b *write) int {
+	if c := bytes.Compare(a.key, b.key); c != 0 {
+		return c
+	}
+	return rank(a) - rank(b)
 }
 
 // deletedRange is the range a delete covers; false when it covers nothing.
@@ -67,17 +124,11 @@ func deletedRange(r *pb.DeleteRangeRequest, op int) (write, bool) {
 	return write{key: key, end: end, op: op}, true
 }
 
-// collide sorts ws and sweeps it once: a put collides with a put of the same
+// collide sweeps ws, which is in order, once: a put collides with a put of the same
 // key, or with a range begun before it and reaching beyond it, of another
 // operation. For that, the furthest-reaching range and the furthest-reaching
 // one of any other operation are enough to remember.
 func collide(ws []write) bool {
-	slices.SortFunc(ws, func(a, b write) int {
-		if c := bytes.Compare(a.key, b.key); c != 0 {
-			return c
-		}
-		return rank(&a) - rank(&b) // a range covers a put at its first key
-	})
 	var far, other, put *write
 	for i := range ws {
 		w := &ws[i]
