@@ -33,10 +33,11 @@ FIRST     ?= 10000
 
 # Rounds of partition and heal, each with a seed of its own.
 PARTITION_ROUNDS ?= 100
+KILL_ROUNDS ?= 200
 
 .DEFAULT_GOAL := build
 .PHONY: build test race race-build simulation partitions vet fmt-check tidy-check lint linter generate generate-check \
-	interop-programs interop kvdiff faultfs bench failover dev-smoke clean
+	interop-programs interop kvdiff faultfs bench failover dev-smoke clean kills
 
 build: ## bin/conclave
 	$(GO) build -trimpath -o bin/conclave ./cmd/conclave
@@ -55,6 +56,9 @@ simulation: ## consensus in fake time under many schedules of faults; about 1,50
 
 partitions: ## no stale read, no loss, in many rounds of partition and heal
 	$(GO) test ./internal/testcluster -count=1 -run '^TestCluster_partitionRounds$$' -rounds $(PARTITION_ROUNDS)
+
+kills: interop-programs ## no loss in many kill -9 amid batches, commits, compactions and defragmentations
+	$(GO) test -tags interop ./test/cluster -count=1 -timeout 0 -v -run '^TestStages_killedInTheMiddle$$' -rounds $(KILL_ROUNDS)
 
 vet:
 	$(GO) vet -tags interop ./...
