@@ -9,9 +9,12 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// hashStep is how many records are hashed between looks at whether the copy
-// they are read from was ended.
-const hashStep = 1000
+// hashStep and hashBytes are what is hashed at most between looks at whether the
+// copy was ended, which a commit may wait for.
+const (
+	hashStep  = 1000 // records
+	hashBytes = 4 << 20
+)
 
 // hashTries bounds how often Hash begins again because its copy was ended.
 const hashTries = 3
@@ -62,11 +65,12 @@ func (b *Backup) hashAll(h hash.Hash32) error {
 // hashRecords hashes the next records of a bucket, and returns where to go on.
 func hashRecords(h hash.Hash32, tx *bbolt.Tx, name, from []byte) (next []byte, more bool) {
 	c := tx.Bucket(name).Cursor()
-	n := 0
+	n, size := 0, 0
 	for k, v := c.Seek(from); k != nil; k, v = c.Next() {
-		if n++; n > hashStep {
+		if n == hashStep || size >= hashBytes {
 			return bytes.Clone(k), true
 		}
+		n, size = n+1, size+len(k)+len(v)
 		if !tellsPosition(name, k) {
 			h.Write(k)
 			h.Write(v)
