@@ -148,6 +148,7 @@ func changes() []step {
 			add("", "put", "a", "x"+f, "--prev-kv", "-w", f, hex)
 			add("", "get", "a", "-w", f, hex)
 			add("", "get", "", "--prefix", "-w="+f, hex)
+			add("", "get", "", "--prefix", "--stream", "--limit=2", "-w="+f, hex)
 			add("", "get", "none", "-w"+f, hex)
 			add("", "get", "", "--from-key", "--keys-only", "-w", f, hex)
 			add("value(\"a\") = \"x"+f+"\"\nmod(\"b\") > \"0\"\n\nget a\nput d 'single quoted'\ndel c --prev-kv\n\n\n", "txn", "-w", f, hex)
