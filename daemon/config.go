@@ -96,9 +96,14 @@ type Config struct {
 	// one transaction, MaxConcurrentStreams the streams of one connection.
 	MaxRequestBytes, MaxTxnOps uint
 	MaxConcurrentStreams       uint32
-	// QuotaBackendBytes is the size the state file is meant to stay below, at
-	// most 1 TiB; 0 is the default of 2 GiB, below 0 is no limit.
+	// QuotaBackendBytes is how much of the state file may be in use before
+	// writes are refused, at most 1 TiB; 0 is the default of 2 GiB, below 0 is no
+	// limit.
 	QuotaBackendBytes int64
+	// AutoCompactionMode is periodic or revision; AutoCompactionRetention how
+	// much history is kept: hours or a duration, or a number of revisions. "0"
+	// turns compaction off, "" is the default of an hour.
+	AutoCompactionMode, AutoCompactionRetention string
 	// SnapshotCount is how many entries the state file may gain before what it
 	// has is cut off the log; 0 is the default of 10000. SnapshotCatchUpEntries
 	// of them stay for members that are a little behind, at least 1.

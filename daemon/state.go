@@ -174,6 +174,7 @@ func (d *Daemon) openState(context.Context) error {
 }
 
 func (d *Daemon) memberConfig() member.Config {
+	keep, _ := d.cfg.compaction() // Validate has read it
 	return member.Config{
 		ID:              d.id.MemberID,
 		ClusterID:       d.id.ClusterID,
@@ -182,6 +183,7 @@ func (d *Daemon) memberConfig() member.Config {
 		RequestTimeout:  d.cfg.RequestTimeout(),
 		MaxRequestBytes: int(d.cfg.MaxRequestBytes),
 		Quota:           d.cfg.QuotaBackendBytes,
+		Compaction:      keep,
 		StrictReconfig:  d.cfg.StrictReconfigCheck,
 		MaxLearners:     int(d.cfg.MaxLearners),
 		MemberID:        bootstrap.MemberID,

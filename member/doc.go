@@ -7,6 +7,6 @@
 // not know gRPC, HTTP, TLS or how peers were found.
 //
 // Goroutines owned by a Member: the proposer, the forwarder's senders, the
-// read rounds, the committer, the watch over space, and the leadership watcher;
-// Stop ends and waits for all of them.
+// read rounds, the committer, the watch over space, the compactor, and the leadership
+// watcher; Stop ends and waits for all of them.
 package member

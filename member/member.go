@@ -33,6 +33,8 @@ type Config struct {
 	// Quota is how many bytes of the state file may be in use before writes are
 	// refused. Zero means 2 GiB, as in etcd; below zero there is none.
 	Quota int64
+	// Compaction is how much history a leader keeps.
+	Compaction Compaction
 	// StrictReconfig refuses membership changes that could cost the quorum;
 	// MaxLearners bounds how many learners there may be.
 	StrictReconfig bool
@@ -130,7 +132,7 @@ func (m *Member) Start(node *raftstore.Node) {
 	m.mesh.Handle(raftstore.KindChange, m.answerChange)
 	m.mesh.Handle(raftstore.KindDefragTurn, m.answerTurn)
 	m.mesh.Handle(raftstore.KindHashKV, m.answerHash)
-	for _, run := range []func(){m.proposer.run, m.committer.run, m.defragmenter.run, (&inspector{m: m}).run, m.introduce, m.space.watch} {
+	for _, run := range []func(){m.proposer.run, m.committer.run, m.defragmenter.run, (&inspector{m: m}).run, m.introduce, m.space.watch, m.compact} {
 		m.work.Add(1)
 		go func() {
 			defer m.work.Done()

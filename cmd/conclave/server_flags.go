@@ -104,6 +104,8 @@ func limitFlags() []serverFlag {
 		numberFlag("quota-backend-bytes", "bytes in use of the state file at which writes are refused (default: 2 GiB; below 0: none)", func(c *daemon.Config) *int64 { return &c.QuotaBackendBytes }),
 		boolFlag("background-defrag", "give free space in the state file back, one member at a time (default: true)", func(c *daemon.Config) *bool { return &c.BackgroundDefrag }),
 		numberFlag("bootstrap-defrag-threshold-megabytes", "free MiB in the state file from which on it is defragmented at the start (default: 0, never)", func(c *daemon.Config) *uint { return &c.DefragAtStart }),
+		textFlag("auto-compaction-mode", "periodic, or revision to keep a number of revisions (default: periodic)", func(c *daemon.Config) *string { return &c.AutoCompactionMode }),
+		textFlag("auto-compaction-retention", "history to keep: hours or a duration, or revisions; 0: all (default: 1h)", func(c *daemon.Config) *string { return &c.AutoCompactionRetention }),
 		numberFlag("snapshot-count", "entries after which the log is shortened (default: 10000)", func(c *daemon.Config) *uint64 { return &c.SnapshotCount }),
 		numberFlag("snapshot-catchup-entries", "entries that stay in the log for slow members, up to 64 MiB (default: 5000)", func(c *daemon.Config) *uint64 { return &c.SnapshotCatchUpEntries }),
 		numberFlag("max-request-bytes", "size limit of a request (default: 1572864)", func(c *daemon.Config) *uint { return &c.MaxRequestBytes }),

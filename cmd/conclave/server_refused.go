@@ -48,6 +48,7 @@ var ignoredFlags = []string{
 const (
 	insteadDiscovery = "find the peers with --discovery-srv or --initial-cluster"
 	insteadOwnCA     = "conclave issues its certificates itself; give every member the same --cluster-secret-file"
+	insteadSteps     = "remove it; history is removed in small steps beside the writes"
 	insteadFsync     = "conclave never acknowledges what is not on disk"
 )
 
@@ -106,10 +107,8 @@ var selfSignedFlags = []refusedFlag{
 }
 
 var compactionFlags = []refusedFlag{
-	{name: "auto-compaction-mode", accept: []string{"periodic", "revision"}, instead: "compact with: conclave compaction REVISION"},
-	{name: "auto-compaction-retention", accept: []string{"0"}, instead: "compact with: conclave compaction REVISION"},
-	{name: "compaction-batch-limit", accept: []string{"0", "1000"}},
-	{name: "compaction-sleep-interval", accept: []string{"0", "0s", "10ms"}},
+	{name: "compaction-batch-limit", accept: []string{"0", "1000"}, instead: insteadSteps},
+	{name: "compaction-sleep-interval", accept: []string{"0", "0s", "10ms"}, instead: insteadSteps},
 	{name: "watch-progress-notify-interval", accept: []string{"0", "0s", "10m", "10m0s"}},
 }
 
