@@ -63,6 +63,9 @@ type Backend interface {
 	// history up to a revision, 0 for the newest.
 	Hash(ctx context.Context) (*pb.HashResponse, error)
 	HashKV(ctx context.Context, revision int64) (*pb.HashKVResponse, error)
+	// Downgrade answers whether a downgrade is possible, begins or ends it; the
+	// action is a known one.
+	Downgrade(ctx context.Context, r *pb.DowngradeRequest) (*pb.DowngradeResponse, error)
 	// Alarms lists all alarms from this member's own state, without quorum.
 	Alarms(ctx context.Context) (*pb.AlarmResponse, error)
 

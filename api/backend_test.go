@@ -141,6 +141,10 @@ func (b *fakeBackend) Alarms(context.Context) (*pb.AlarmResponse, error) {
 	return &pb.AlarmResponse{Header: b.header(), Alarms: append([]*pb.AlarmMember(nil), b.alarms...)}, nil
 }
 
+func (b *fakeBackend) Downgrade(context.Context, *pb.DowngradeRequest) (*pb.DowngradeResponse, error) {
+	return nil, member.ErrDowngradeInProgress
+}
+
 // Alarm raises and takes back those of type NOSPACE and CORRUPT for anybody.
 func (b *fakeBackend) Alarm(_ context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
 	b.mu.Lock()

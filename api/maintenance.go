@@ -34,6 +34,14 @@ func (s *maintenanceService) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb
 	return s.backend.Alarm(ctx, r)
 }
 
+// Downgrade refuses an action that it does not know as etcd does.
+func (s *maintenanceService) Downgrade(ctx context.Context, r *pb.DowngradeRequest) (*pb.DowngradeResponse, error) {
+	if _, known := pb.DowngradeRequest_DowngradeAction_name[int32(r.GetAction())]; !known {
+		return nil, status.Error(codes.Unknown, "etcdserver: unknown method")
+	}
+	return s.backend.Downgrade(ctx, r)
+}
+
 // MoveLeader answers without a header, as etcd does.
 func (s *maintenanceService) MoveLeader(ctx context.Context, r *pb.MoveLeaderRequest) (*pb.MoveLeaderResponse, error) {
 	if err := s.backend.MoveLeader(ctx, r.GetTargetID()); err != nil {

@@ -35,6 +35,14 @@ var (
 	// ErrCorruptCluster: members were found to disagree, and so keys may not be
 	// changed. The request has no effect.
 	ErrCorruptCluster = fsm.ErrCorruptCluster
+	// ErrDowngradeFormat: a version is not of the form 3.6 or 3.6.0.
+	ErrDowngradeFormat = errors.New("wrong downgrade target version format")
+	// ErrDowngradeTarget: the version is not the one before the cluster's.
+	ErrDowngradeTarget = errors.New("invalid downgrade target version")
+	// ErrDowngradeInProgress: a downgrade was begun already.
+	ErrDowngradeInProgress = fsm.ErrDowngradeInProgress
+	// ErrNoVersion: the cluster version is not decided yet.
+	ErrNoVersion = errors.New("cluster version not found during downgrade")
 	// ErrTooManyAlarms: no more are kept.
 	ErrTooManyAlarms = fsm.ErrTooManyAlarms
 	// ErrMemberNotFound: no member has that id.

@@ -33,7 +33,7 @@ func (m *Member) Status(context.Context) (*pb.StatusResponse, error) {
 		IsLearner:        self.Learner,
 		StorageVersion:   version.Storage,
 		DbSizeQuota:      m.quota(),
-		DowngradeInfo:    &pb.DowngradeInfo{},
+		DowngradeInfo:    &pb.DowngradeInfo{Enabled: view.Downgrade.Enabled, TargetVersion: view.Downgrade.Target},
 	}
 	if lead.Leader == 0 {
 		resp.Errors = append(resp.Errors, "etcdserver: no leader")

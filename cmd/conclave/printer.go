@@ -24,6 +24,7 @@ type printer interface {
 	memberPromote(id uint64, r *clientv3.MemberPromoteResponse) error
 	moveLeader(from, to uint64, r *clientv3.MoveLeaderResponse) error
 	alarm(*clientv3.AlarmResponse) error
+	downgrade(action string, r *clientv3.DowngradeResponse) error
 	endpointHealth([]endpointHealth) error
 	endpointStatus([]endpointStatus) error
 	raftReports([]raftAnswer) error

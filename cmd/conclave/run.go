@@ -93,6 +93,7 @@ func commands() []*cli.Command {
 		endpointCommand(),
 		defragCommand(),
 		alarmCommand(),
+		downgradeCommand(),
 		snapshotCommand(),
 		debugCommand(),
 		certCommand(),

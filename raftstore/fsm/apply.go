@@ -69,6 +69,8 @@ func (m *Machine) apply(index uint64, req request, wanted bool) Result {
 		var v conclavepb.ClusterVersion
 		m.decode(index, req.body, &v)
 		m.clusterVersion, m.changed.clusterVersion = v.Version, v.Version
+	case KindDowngrade:
+		return m.applyDowngrade(index, req.body)
 	case KindAlarm, KindOwnAlarm:
 		return m.applyAlarm(index, req.body, req.kind == KindOwnAlarm)
 	case KindLedger:

@@ -23,6 +23,7 @@ const (
 	KindLedger         Kind = 8
 	KindAlarm          Kind = 9  // by a user
 	KindOwnAlarm       Kind = 10 // by a member that watches itself
+	KindDowngrade      Kind = 11
 )
 
 // format is the version of the log entries written; an entry of another one

@@ -204,6 +204,7 @@ func (m *Machine) publishView() *View {
 		Ledger:         m.ledger.View(),
 		Members:        m.members,
 		Alarms:         m.alarms,
+		Downgrade:      m.downgrade,
 		ClusterVersion: m.clusterVersion,
 		Applied:        m.at.index,
 		Term:           m.at.term,

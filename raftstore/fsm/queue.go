@@ -31,6 +31,7 @@ type changeSet struct {
 	ledger         *ledger.Changes
 	members        *Members
 	alarms         *Alarms
+	downgrade      *Downgrade
 	clusterVersion string
 	other          int // bytes of the requests that changed something else than keys
 }
@@ -48,6 +49,9 @@ func (c *changeSet) write(tx *bbolt.Tx) error {
 	}
 	if c.alarms != nil {
 		errs = append(errs, c.alarms.write(tx))
+	}
+	if c.downgrade != nil {
+		errs = append(errs, c.downgrade.write(tx))
 	}
 	if c.clusterVersion != "" {
 		errs = append(errs, tx.Bucket(bucketCluster).Put(keyClusterVersion, []byte(c.clusterVersion)))

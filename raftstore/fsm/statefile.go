@@ -43,6 +43,7 @@ type loaded struct {
 	ledger         *ledger.Ledger
 	members        *Members
 	alarms         *Alarms
+	downgrade      Downgrade
 	clusterVersion string
 }
 
@@ -132,6 +133,9 @@ func (f *stateFile) load() (l loaded, err error) {
 			return err
 		}
 		if l.members, err = loadMembers(tx, l.at.conf); err != nil {
+			return err
+		}
+		if l.downgrade, err = loadDowngrade(tx); err != nil {
 			return err
 		}
 		if l.alarms, err = loadAlarms(tx); err != nil {

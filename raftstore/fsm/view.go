@@ -13,6 +13,8 @@ type View struct {
 	Ledger  *ledger.View
 	Members *Members
 	Alarms  *Alarms
+	// Downgrade is one that was begun, zero if none was.
+	Downgrade Downgrade
 	// ClusterVersion is empty until it was agreed.
 	ClusterVersion string
 	// Applied and Term are those of the newest entry contained.
