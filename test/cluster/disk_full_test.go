@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -56,6 +57,13 @@ func TestDiskRoot_fullRefusesWritesInTime(t *testing.T) {
 	if _, err := client.Delete(ctx, acked[0]); err != nil {
 		t.Errorf("a delete on a full disk: %v", err)
 	}
+	eventually(t, 20*time.Second, "an alarm that etcd's tools show", func() error {
+		resp, err := client.AlarmList(ctx)
+		if err == nil && (len(resp.Alarms) != 1 || resp.Alarms[0].Alarm != etcdserverpb.AlarmType_NOSPACE) {
+			err = fmt.Errorf("alarms: %v", resp.Alarms)
+		}
+		return err
+	})
 	g.disk(small, "space", "off")
 	eventually(t, serveTimeout, "writes on a disk with room again", func() error {
 		return put(t, client, "after", "x")
