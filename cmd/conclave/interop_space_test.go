@@ -67,7 +67,7 @@ func TestEtcdctl_fullCompactDisarm(t *testing.T) {
 	if r := do("put", "small", "x"); !strings.Contains(r.errors, exceeded) {
 		t.Errorf("a put while there is an alarm: %+v", r)
 	}
-	for _, line := range []string{"del none", "compact " + revision(t, etcdctl, endpoint) + " --physical", "defrag"} {
+	for _, line := range []string{"del none", "compact " + newest(t, etcdctl, endpoint) + " --physical", "defrag"} {
 		if r := do(words(line)...); r.code != 0 {
 			t.Errorf("%s: %+v", line, r)
 		}
@@ -80,7 +80,7 @@ func TestEtcdctl_fullCompactDisarm(t *testing.T) {
 	}
 }
 
-func revision(t *testing.T, etcdctl, endpoint string) string {
+func newest(t *testing.T, etcdctl, endpoint string) string {
 	t.Helper()
 	for line := range strings.Lines(call(t, etcdctl, endpoint, "", "get", "none", "-w", "fields").stdout) {
 		if n, ok := strings.CutPrefix(line, `"Revision" : `); ok {
@@ -125,7 +125,7 @@ func TestEtcdctl_fillAndFreeAtRandom(t *testing.T) {
 		if r := do("del", "key/", "--prefix"); r.code != 0 {
 			t.Fatalf("round %d: deletes in a full store: %+v", round, r)
 		}
-		if r := do("compact", revision(t, etcdctl, endpoint)); r.code != 0 {
+		if r := do("compact", newest(t, etcdctl, endpoint)); r.code != 0 {
 			t.Fatalf("round %d: a compaction in a full store: %+v", round, r)
 		}
 		if rng.IntN(2) == 0 {
