@@ -1,5 +1,6 @@
 // Package api is the door for clients: it speaks the etcd v3 protocol over
-// gRPC, and health, version and metrics over HTTP, on one port.
+// gRPC and, through a gateway, in JSON, and health, version and metrics over
+// HTTP, on one port.
 //
 // A request is checked for its shape here (validate.go), handed to the Backend
 // (the member), and the Backend's error is translated by the one table of
@@ -16,5 +17,6 @@
 // Goroutines, all owned by Server and waited for by Close: one acceptor per
 // socket; one short-lived goroutine per connection that has not yet shown what
 // it speaks (bounded by Options.MaxHandshakes); the two HTTP servers and the
-// gRPC server with what they start; one leader watch.
+// gRPC server with what they start; the gateway's client connection and, for
+// streams, one reader per request; one leader watch.
 package api

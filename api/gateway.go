@@ -36,7 +36,7 @@ type gateway struct {
 	mux     *runtime.ServeMux
 	conn    *grpc.ClientConn
 	callers *callers
-	maxBody int64 // bytes of one JSON message
+	limits  jsonLimits
 
 	mu      sync.Mutex // orders running.Add before stop's Wait
 	stopped bool
@@ -45,7 +45,7 @@ type gateway struct {
 
 // newGateway makes the gateway to what serves l. It connects with the first
 // request.
-func newGateway(l *links, maxRequestBytes int) (*gateway, error) {
+func newGateway(l *links, o Options) (*gateway, error) {
 	conn, err := grpc.NewClient("passthrough:///gateway",
 		grpc.WithContextDialer(l.dial),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -57,12 +57,13 @@ func newGateway(l *links, maxRequestBytes int) (*gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{conn: conn, callers: l.callers, maxBody: maxJSON(maxRequestBytes)}
+	g := &gateway{conn: conn, callers: l.callers, limits: jsonLimits{maxJSON(o.MaxRequestBytes), o.BodyTimeout, o.AnswerTimeout}}
 	g.mux = runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.HTTPBodyMarshaler{Marshaler: newMarshaler()}),
 		runtime.WithIncomingHeaderMatcher(metadataOf),
 		runtime.WithMetadata(func(ctx context.Context, _ *http.Request) metadata.MD { return ticketOf(ctx) }),
 		runtime.WithErrorHandler(gatewayError),
+		runtime.WithStreamErrorHandler(func(ctx context.Context, err error) *status.Status { return status.Convert(limit(ctx, err)) }),
 	)
 	for _, register := range gatewayServices {
 		if err := register(context.Background(), g.mux, conn); err != nil {
@@ -96,10 +97,14 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer g.running.Done()
 	ticket, leave := g.callers.enter(r)
 	defer leave()
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
 	control := http.NewResponseController(w)
-	r = r.WithContext(withTicket(r.Context(), ticket))
-	r.Body = newBody(r.Body, control, g.maxBody)
-	g.mux.ServeHTTP(&pacedWriter{ResponseWriter: w, control: control}, r)
+	b := newBody(r.Body, control, g.limits, cancel)
+	r = r.WithContext(context.WithValue(ctx, inboundInContext{}, inbound{ticket, b}))
+	r.Body = b
+	defer b.end()
+	g.mux.ServeHTTP(&pacedWriter{ResponseWriter: w, control: control, timeout: g.limits.answer}, r)
 }
 
 func (g *gateway) begin() bool {
@@ -132,17 +137,45 @@ func (g *gateway) drain(ctx context.Context) {
 // close ends the connection. No request may be running any more, or it fails.
 func (g *gateway) close() { _ = g.conn.Close() }
 
-// gatewayError answers as etcd does. Only what it has no answer for is put
-// differently: a body too large gets the answer of a gRPC message too large,
-// and one that does not come 408.
+// inbound is what is known of a request while its call is under way.
+type inbound struct {
+	ticket string
+	body   *body
+}
+
+// inboundInContext is the key of what is known in its context.
+type inboundInContext struct{}
+
+// ticketOf is the metadata for the call of a request.
+func ticketOf(ctx context.Context) metadata.MD {
+	c, _ := ctx.Value(inboundInContext{}).(inbound)
+	return metadata.Pairs(ticketKey, c.ticket)
+}
+
+// gatewayError answers as etcd does, but for what limit tells.
 func gatewayError(ctx context.Context, mux *runtime.ServeMux, m runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
-	if b, ok := r.Body.(*body); ok {
-		switch {
-		case errors.Is(b.failed, errBodyTooLarge):
-			err = status.Error(codes.ResourceExhausted, b.failed.Error())
-		case errors.Is(b.failed, errBodySlow):
-			err = &runtime.HTTPStatusError{HTTPStatus: http.StatusRequestTimeout, Err: status.Error(codes.DeadlineExceeded, b.failed.Error())}
-		}
+	if passed := limit(ctx, err); status.Code(passed) == codes.DeadlineExceeded && !errors.Is(passed, err) {
+		err = &runtime.HTTPStatusError{HTTPStatus: http.StatusRequestTimeout, Err: passed}
+	} else {
+		err = passed
 	}
 	runtime.DefaultHTTPErrorHandler(ctx, mux, m, w, r, err)
+}
+
+// limit is the limit that a request's body has passed, else err: a message too
+// large gets the answer of gRPC, and one that does not come one of its own.
+func limit(ctx context.Context, err error) error {
+	c, ok := ctx.Value(inboundInContext{}).(inbound)
+	if !ok {
+		return err
+	}
+	failed := c.body.failed.Load()
+	switch {
+	case failed == nil:
+	case errors.Is(*failed, errBodyTooLarge):
+		return status.Error(codes.ResourceExhausted, (*failed).Error())
+	case errors.Is(*failed, errBodySlow):
+		return status.Error(codes.DeadlineExceeded, (*failed).Error())
+	}
+	return err
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/rs/zerolog"
 	"google.golang.org/grpc/codes"
@@ -23,9 +24,10 @@ import (
 // must be addressed to a name that is this member's.
 type guard struct {
 	origins *http.CrossOriginProtection
-	cors    []string // --cors, without "*"
-	hosts   []string // --host-whitelist; empty: any
-	names   []string // hosts of this member's URLs
+	cors    []string      // --cors, without "*"
+	hosts   []string      // --host-whitelist; empty: any
+	names   []string      // hosts of this member's URLs
+	body    time.Duration // for the body of what is not let through, or found
 	log     zerolog.Logger
 	next    http.Handler
 }
@@ -59,7 +61,7 @@ func newGuard(o Options, next http.Handler) (*guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &guard{origins: origins, cors: o.Origins, hosts: o.Hosts, names: o.Names, log: o.Log, next: next}
+	g := &guard{origins: origins, cors: o.Origins, hosts: o.Hosts, names: o.Names, body: o.BodyTimeout, log: o.Log, next: next}
 	if slices.Contains(o.Hosts, anyWord) {
 		g.hosts = nil
 	}
@@ -68,6 +70,9 @@ func newGuard(o Options, next http.Handler) (*guard, error) {
 
 // ServeHTTP passes on what may pass.
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Body != http.NoBody { // net/http reads what a handler leaves, and waits for it
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(g.body))
+	}
 	if rest, old := strings.CutPrefix(r.URL.Path, "/v3beta/"); old {
 		r.URL.Path = "/v3/" + rest
 	}

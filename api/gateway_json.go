@@ -57,6 +57,10 @@ func (m *marshaler) NewDecoder(r io.Reader) runtime.Decoder {
 			b.next()
 		}
 		first = false
-		return d.Decode(v)
+		err := d.Decode(v)
+		if err != nil { // a stream may go on, and must notice when its client goes
+			_, _ = io.Copy(io.Discard, b)
+		}
+		return err
 	})
 }

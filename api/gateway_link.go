@@ -120,19 +120,6 @@ func (c *callers) find(ticket string) *peer.Peer {
 	return c.open[ticket]
 }
 
-// ticketInContext is the key of a request's ticket in its context.
-type ticketInContext struct{}
-
-func withTicket(ctx context.Context, ticket string) context.Context {
-	return context.WithValue(ctx, ticketInContext{}, ticket)
-}
-
-// ticketOf is the metadata for the call of a request.
-func ticketOf(ctx context.Context) metadata.MD {
-	ticket, _ := ctx.Value(ticketInContext{}).(string)
-	return metadata.Pairs(ticketKey, ticket)
-}
-
 // addrText is an address as net/http gives it.
 type addrText string
 

@@ -294,7 +294,7 @@ func TestGateway_sizes(t *testing.T) {
 		{"fits", value(max - 100), http.StatusOK, `"revision"`},
 		{"etcd's limit", value(max + 100), http.StatusBadRequest, `{"code":3,"message":"etcdserver: request is too large"}`},
 		{"gRPC's limit", value(max + grpcOverhead), http.StatusTooManyRequests, `{"code":8,"message":"grpc: received message larger than max`},
-		{"ours", value(limit*3/4 + 1000), http.StatusTooManyRequests, `{"code":8,"message":"received message larger than max: the limit is 1056768`},
+		{"ours", value(limit*3/4 + 1000), http.StatusTooManyRequests, `{"code":8,"message":"received message larger than max: JSON of 1056768 bytes`},
 		{"just ours", `{"key":"aw=="` + strings.Repeat(" ", limit-14) + `}`, http.StatusOK, `"revision"`},
 		{"one more", `{"key":"aw=="` + strings.Repeat(" ", limit-13) + `}`, http.StatusTooManyRequests, `larger than max`},
 		{"behind it", `{"key":"aw=="}` + strings.Repeat(" ", limit/2), http.StatusOK, `"revision"`},

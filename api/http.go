@@ -72,6 +72,7 @@ func (h *handlers) client() http.Handler {
 		// A gRPC client that offered HTTP/1 as well: grpc's handler is slower
 		// than its own server, but answers the same.
 		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // gRPC has limits of its own
 			h.grpc.ServeHTTP(w, r)
 			return
 		}

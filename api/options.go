@@ -55,6 +55,8 @@ type Options struct {
 	KeepaliveTimeout  time.Duration // for the answer to a ping; default 20 s
 	HandshakeTimeout  time.Duration // from accept until it is known what the client speaks; default 10 s
 	HeaderTimeout     time.Duration // for an HTTP request's header; default 10 s
+	BodyTimeout       time.Duration // between two pieces of a JSON message, a sixth of the time for a whole one; default 10 s
+	AnswerTimeout     time.Duration // for a JSON client to take the next 256 KiB of an answer; default 1 min
 	IdleTimeout       time.Duration // of an HTTP connection between requests; default 2 min
 	ElectionTimeout   time.Duration // default 1 s (--election-timeout)
 	RequestTimeout    time.Duration // of a health check's read; default 5 s + 2 election timeouts
@@ -88,6 +90,8 @@ func (o Options) withDefaults() (Options, error) {
 	orDefault(&o.KeepaliveTimeout, 20*time.Second)
 	orDefault(&o.HandshakeTimeout, 10*time.Second)
 	orDefault(&o.HeaderTimeout, 10*time.Second)
+	orDefault(&o.BodyTimeout, 10*time.Second)
+	orDefault(&o.AnswerTimeout, time.Minute)
 	orDefault(&o.IdleTimeout, 2*time.Minute)
 	orDefault(&o.ElectionTimeout, time.Second)
 	orDefault(&o.RequestTimeout, 5*time.Second+2*o.ElectionTimeout)

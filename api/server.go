@@ -71,7 +71,7 @@ func New(o Options) (*Server, error) {
 	s.toGRPC, s.toHTTP, s.toMetrics = newHandover(), newHandover(), newHandover()
 	if !o.NoGateway {
 		l := &links{to: s.toGRPC, metrics: s.metrics, callers: newCallers()}
-		if s.gateway, err = newGateway(l, o.MaxRequestBytes); err != nil {
+		if s.gateway, err = newGateway(l, o); err != nil {
 			return nil, fmt.Errorf("api: make the JSON gateway: %w", err)
 		}
 		h.gateway = s.gateway
