@@ -219,19 +219,19 @@ func TestRestore_differentStatesRefuse(t *testing.T) {
 }
 
 // With the same cluster secret the CAs are those of before, so that certificates
-// of clients stay good.
+// of clients stay good; and the members get certificates anew, though their ids
+// had some.
 func TestRestore_clientCertificatesStayGood(t *testing.T) {
-	old := testcluster.Start(t, 1, testcluster.Options{Secure: true})
-	settings := old.ClientTLS("alice")
-	cl := clientTLS(t, old, settings)
+	c := testcluster.Start(t, 3, testcluster.Options{Secure: true})
+	settings := c.ClientTLS("alice")
+	cl := clientTLS(t, c, settings)
 	if _, err := cl.Put(t.Context(), "k", "v"); err != nil {
 		t.Fatal(err)
 	}
 	file := save(t, cl)
-	old.Stop()
-	c := testcluster.New(t, 3, testcluster.Options{Secure: true})
-	c.SecretFile = old.SecretFile
+	c.Stop()
 	for _, m := range c.Members {
+		m.Dir += "-restored"
 		restore(t, m, file, 0)
 	}
 	for _, m := range c.Members {
