@@ -31,8 +31,8 @@ func rot(t *testing.T, m *member) {
 		b := tx.Bucket([]byte("key"))
 		k, v := b.Cursor().Last()
 		var rec mvccpb.KeyValue
-		if err := proto.Unmarshal(v, &rec); err != nil || len(rec.Value) == 0 {
-			return fmt.Errorf("the newest record is %v, %v", &rec, err)
+		if err := proto.Unmarshal(v, &rec); err != nil {
+			return err
 		}
 		rec.Value[0] ^= 1
 		changed, err := proto.Marshal(&rec)
@@ -102,7 +102,7 @@ func TestCorrupt_foundAndRebuilt(t *testing.T) {
 	eventually(t, serveTimeout, "the damaged member to refuse", func() error {
 		_, err := own.Get(ctx, "k01")
 		if _, err2 := own.Put(ctx, "k", "v"); !errors.Is(err, rpctypes.ErrCorrupt) || !errors.Is(err2, rpctypes.ErrCorrupt) {
-			return fmt.Errorf("get: %v, put: %v", err, err2)
+			return fmt.Errorf("get: %w, put: %w", err, err2)
 		}
 		return nil
 	})
@@ -129,11 +129,11 @@ func TestCorrupt_foundAndRebuilt(t *testing.T) {
 	}
 	bad.launch("--initial-cluster-state", "existing")
 	bad.serves()
-	holdsSame(t, ctx, g)
+	holdsSame(ctx, t, g)
 }
 
 // holdsSame compares the hashes of all members.
-func holdsSame(t *testing.T, ctx context.Context, g *group) {
+func holdsSame(ctx context.Context, t *testing.T, g *group) {
 	t.Helper()
 	sums := map[uint32]bool{}
 	first, err := g.members[0].dial().Get(ctx, "nothing")
