@@ -103,8 +103,12 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b := newBody(r.Body, control, g.limits, cancel)
 	r = r.WithContext(context.WithValue(ctx, inboundInContext{}, inbound{ticket, b}))
 	r.Body = b
-	defer b.end()
-	g.mux.ServeHTTP(&pacedWriter{ResponseWriter: w, control: control, timeout: g.limits.answer}, r)
+	if r.ContentLength != 0 {
+		b.wait()
+	}
+	out := &pacedWriter{ResponseWriter: w, control: control, timeout: g.limits.answer}
+	defer func() { b.end(out.duplex) }()
+	g.mux.ServeHTTP(out, r)
 }
 
 func (g *gateway) begin() bool {

@@ -91,15 +91,30 @@ func (b *body) Read(p []byte) (int, error) {
 
 // end is called when the request has been answered. The part of a stream that
 // takes messages may still be waiting for one, and net/http wants nobody to
-// read by then.
-func (b *body) end() {
+// read by then. Where both sides spoke at once (duplex) it must not reach the
+// end of the body by itself either: it would start to watch the connection
+// for a request that is over.
+func (b *body) end(duplex bool) {
 	over := io.ErrClosedPipe
 	b.failed.CompareAndSwap(nil, &over)
+	past := time.Unix(1, 0)
 	for !b.mu.TryLock() {
-		_ = b.control.SetReadDeadline(time.Unix(1, 0))
+		_ = b.control.SetReadDeadline(past)
 		runtime.Gosched()
 	}
-	b.mu.Unlock()
+	defer b.mu.Unlock()
+	if !duplex {
+		return
+	}
+	until := past
+	if errors.Is(*b.failed.Load(), errBodyTooLarge) { // more is on its way, and unread it would undo the answer
+		until = time.Now().Add(time.Second)
+	}
+	_ = b.control.SetReadDeadline(until)
+	if _, err := io.CopyN(io.Discard, b.ReadCloser, b.limits.size); errors.Is(err, io.EOF) {
+		past = time.Time{}
+	}
+	_ = b.control.SetReadDeadline(past)
 }
 
 // wait sets the deadline of the next read.
@@ -124,6 +139,7 @@ type pacedWriter struct {
 	control *http.ResponseController
 	timeout time.Duration // for a piece
 	begun   bool
+	duplex  bool // reads and writes at once
 }
 
 // Write fails when the client does not take what is written. A stream answers
@@ -131,7 +147,7 @@ type pacedWriter struct {
 // them first.
 func (w *pacedWriter) Write(p []byte) (n int, err error) {
 	if !w.begun && w.Header().Get("Transfer-Encoding") != "" {
-		_ = w.control.EnableFullDuplex()
+		w.duplex = w.control.EnableFullDuplex() == nil
 	}
 	w.begun = true
 	for {

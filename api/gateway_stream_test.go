@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -87,6 +88,8 @@ func startEcho(t *testing.T, e *echo, h2 bool, o Options) (*http.Client, string)
 	go func() { served <- server.Serve(to) }()
 	web := httptest.NewUnstartedServer(g)
 	web.EnableHTTP2 = h2
+	said := &lockedBuffer{}
+	web.Config.ErrorLog = log.New(said, "", 0)
 	if h2 {
 		web.StartTLS()
 	} else {
@@ -101,6 +104,9 @@ func startEcho(t *testing.T, e *echo, h2 bool, o Options) (*http.Client, string)
 		server.Stop()
 		<-served
 		waitForGoroutines(t, before)
+		if said.has("panic") {
+			t.Error("net/http panicked over a connection")
+		}
 	})
 	return c, web.URL + "/v3/watch"
 }
