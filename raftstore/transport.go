@@ -191,7 +191,11 @@ func (t *Transport) boundAppend(args *raft.AppendEntriesRequest) {
 // RequestVote waits at most an election timeout.
 func (t *Transport) RequestVote(id raft.ServerID, _ raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
 	t.campaign.noteVoting()
-	return t.askMessage(id, kindVote, voteMessage(args), func(b []byte) error { return decodeVoteReply(b, resp) })
+	err := t.askMessage(id, kindVote, voteMessage(args), func(b []byte) error { return decodeVoteReply(b, resp) })
+	if err == nil {
+		t.campaign.voted(resp.Granted)
+	}
+	return err
 }
 
 // RequestPreVote waits at most an election timeout for the answer. It is held back,
@@ -204,7 +208,7 @@ func (t *Transport) RequestPreVote(id raft.ServerID, _ raft.ServerAddress, args 
 	if err != nil {
 		return err
 	}
-	return t.campaign.goesOn()
+	return t.campaign.answered(resp.Granted)
 }
 
 // TimeoutNow waits at most an election timeout.

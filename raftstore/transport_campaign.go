@@ -64,14 +64,27 @@ func (c *campaign) begin(quit <-chan struct{}) error {
 	return nil
 }
 
-// goesOn is called when a pre-vote was answered.
-func (c *campaign) goesOn() error {
+// answered is called when a pre-vote was answered. A refused candidate stands in
+// nobody's way: it waits for another timer, and should not have others do that.
+func (c *campaign) answered(granted bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !granted {
+		c.asked = time.Time{}
+	}
 	if c.yielded {
 		return errYielded
 	}
 	return nil
+}
+
+// voted is called when a vote was answered.
+func (c *campaign) voted(granted bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !granted {
+		c.voting = time.Time{}
+	}
 }
 
 // noteVoting is called when this member asks for votes.
