@@ -176,6 +176,13 @@ func gatewayRequests() []posted {
 		{path: "/v3/maintenance/alarm", body: `{"action":"GET"}`},
 		{path: "/v3/maintenance/transfer-leadership", body: `{"targetID":"1"}`},
 
+		{path: "/v3/maintenance/alarm", body: `{"action":"ACTIVATE","alarm":"CORRUPT","memberID":"1"}`},
+		{path: "/v3/maintenance/alarm", body: `{"action":"DEACTIVATE","alarm":"CORRUPT","memberID":"1"}`},
+		{path: "/v3/maintenance/defragment", body: `{}`},
+		{path: "/v3/maintenance/hashkv", body: `{}`},
+		{path: "/v3/maintenance/hashkv", body: `{"revision":"99"}`},
+		{path: "/v3/maintenance/downgrade", body: `{"action":"VALIDATE","version":"nonsense"}`},
+
 		{path: "/v3/kv/rangestream", body: `{"key":"Zm9v"}`},
 		{path: "/v3/kv/nonsense", body: `{}`},
 		{path: "/v3/kv/range/", body: `{}`},
