@@ -33,6 +33,7 @@ var flagValues = map[string]string{
 	"corrupt-check-time": "15s", "compact-hash-check-time": "16s",
 	"experimental-initial-corrupt-check": "false", "experimental-compact-hash-check-enabled": "false",
 	"experimental-corrupt-check-time": "15s", "experimental-compact-hash-check-time": "16s",
+	"auto-compaction-mode": "revision", "auto-compaction-retention": "17",
 	"background-defrag": "false", "bootstrap-defrag-threshold-megabytes": "14",
 	"snapshot-count": "12", "snapshot-catchup-entries": "13",
 	"grpc-keepalive-min-time": "1s", "grpc-keepalive-interval": "2s", "grpc-keepalive-timeout": "3s",
@@ -60,7 +61,7 @@ var wantConfig = daemon.Config{
 	CipherSuites: []string{"c"}, TLSMinVersion: "TLS1.3", TLSMaxVersion: "TLS1.3",
 	HeartbeatInterval: 50 * time.Millisecond, ElectionTimeout: 500 * time.Millisecond,
 	MaxRequestBytes: 9, MaxTxnOps: 10, MaxConcurrentStreams: 11, QuotaBackendBytes: -1,
-	DefragAtStart: 14, CorruptCheckTime: 15 * time.Second, CompactHashCheckTime: 16 * time.Second,
+	AutoCompactionMode: "revision", AutoCompactionRetention: "17", DefragAtStart: 14, CorruptCheckTime: 15 * time.Second, CompactHashCheckTime: 16 * time.Second,
 	SnapshotCount: 12, SnapshotCatchUpEntries: 13,
 	KeepAliveMinTime: time.Second, KeepAliveInterval: 2 * time.Second, KeepAliveTimeout: 3 * time.Second,
 	EnablePprof: true, LogLevel: "debug", LogFormat: "console", LogOutputs: []string{"stdout", "/l"},
@@ -122,7 +123,7 @@ func TestServerSettings_warnings(t *testing.T) {
 
 func TestServerSettings_unknownKeys(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "etcd.yaml")
-	text := "proxy: 'off'\nnme: m1\nclient-transport-security:\n  cert-fil: x\npeer-transport-security:\nmax-wals: 5\nauto-compaction-mode: periodic\ncors:\n"
+	text := "proxy: 'off'\nnme: m1\nclient-transport-security:\n  cert-fil: x\npeer-transport-security:\nmax-wals: 5\ncors:\n"
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
