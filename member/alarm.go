@@ -3,6 +3,7 @@ package member
 import (
 	"context"
 
+	"github.com/rs/zerolog"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/conclave-kv/conclave/raftstore/fsm"
@@ -69,12 +70,12 @@ func (m *Member) changeAlarm(ctx context.Context, kind fsm.Kind, r *pb.AlarmRequ
 	}
 	out := resp.(*pb.AlarmResponse)
 	out.Header = m.Header(m.View().KV.Rev())
-	log := m.cfg.Log.Info()
+	level := zerolog.InfoLevel
 	if r.Action == pb.AlarmRequest_ACTIVATE {
-		log = m.cfg.Log.Warn()
+		level = zerolog.WarnLevel
 	}
 	for _, a := range out.Alarms {
-		log.Str("action", r.Action.String()).Str("alarm", a.Alarm.String()).Uint64("member", a.MemberID).Bool("by-user", kind == fsm.KindAlarm).Msg("alarm changed")
+		m.cfg.Log.WithLevel(level).Str("action", r.Action.String()).Str("alarm", a.Alarm.String()).Uint64("member", a.MemberID).Bool("by-user", kind == fsm.KindAlarm).Msg("alarm changed")
 	}
 	return out, nil
 }

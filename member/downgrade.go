@@ -19,7 +19,7 @@ import (
 // ErrDowngradeFormat, ErrDowngradeTarget, ErrDowngradeInProgress, ErrNoVersion.
 func (m *Member) Downgrade(ctx context.Context, r *pb.DowngradeRequest) (*pb.DowngradeResponse, error) {
 	if r.Action == pb.DowngradeRequest_CANCEL {
-		_, err := m.proposeDowngrade(ctx, r)
+		err := m.proposeDowngrade(ctx, r)
 		if err != nil && !errors.Is(err, fsm.ErrNoDowngrade) {
 			return nil, err
 		}
@@ -44,17 +44,18 @@ func (m *Member) Downgrade(ctx context.Context, r *pb.DowngradeRequest) (*pb.Dow
 	}
 	if r.Action == pb.DowngradeRequest_ENABLE {
 		version := fmt.Sprintf("%d.%d.0", target[0], target[1])
-		if _, err := m.proposeDowngrade(ctx, &pb.DowngradeRequest{Action: r.Action, Version: version}); err != nil {
+		if err := m.proposeDowngrade(ctx, &pb.DowngradeRequest{Action: r.Action, Version: version}); err != nil {
 			return nil, err
 		}
 	}
 	return m.downgradeAnswer(), nil
 }
 
-func (m *Member) proposeDowngrade(ctx context.Context, r *pb.DowngradeRequest) (any, error) {
+func (m *Member) proposeDowngrade(ctx context.Context, r *pb.DowngradeRequest) error {
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.RequestTimeout)
 	defer cancel()
-	return m.proposer.do(ctx, fsm.KindDowngrade, r)
+	_, err := m.proposer.do(ctx, fsm.KindDowngrade, r)
+	return err
 }
 
 func (m *Member) downgradeAnswer() *pb.DowngradeResponse {
