@@ -21,6 +21,9 @@ var (
 // again, unless leadership changes first.
 const retryRead = 20 * time.Millisecond
 
+// gatherMost is the longest that a round waits for more reads.
+const gatherMost = time.Millisecond
+
 // ReadIndex returns when this member's Machine holds everything that was
 // acknowledged anywhere before the call (section 6.4 of the raft thesis). It
 // fails only with ctx or when the node stops; without a leader it waits.
@@ -47,7 +50,9 @@ type readRounds struct {
 	running sync.WaitGroup
 
 	mu     sync.Mutex
-	next   *readRound // joined by new reads, not started
+	next   *readRound    // joined by new reads, not started
+	enough chan struct{} // closed when next has as many reads as are waited for; nil: nobody waits
+	wanted int           // so many
 	active bool
 	ended  bool                       // no round starts any more
 	reach  map[uint64][]chan struct{} // waits for the Machine, by index
@@ -60,8 +65,9 @@ var closedChan = func() chan struct{} {
 }()
 
 type readRound struct {
-	done chan struct{}
-	err  error
+	done  chan struct{}
+	err   error
+	reads int // that have joined
 }
 
 func newReadRounds(n *Node) *readRounds {
@@ -84,7 +90,36 @@ func (r *readRounds) join() *readRound {
 	if r.next == nil {
 		r.next = &readRound{done: make(chan struct{})}
 	}
+	r.next.reads++
+	if r.enough != nil && r.next.reads >= r.wanted {
+		close(r.enough)
+		r.enough = nil
+	}
 	return r.next
+}
+
+// gather waits a moment for as many reads as the last round had, when some wait
+// already: those that were answered are likely to be followed by as many, and a
+// round costs the same for all. It waits no longer than that round took.
+func (r *readRounds) gather(reads int, took time.Duration) {
+	r.mu.Lock()
+	if r.next == nil || r.next.reads >= reads {
+		r.mu.Unlock()
+		return
+	}
+	enough := make(chan struct{})
+	r.enough, r.wanted = enough, reads
+	r.mu.Unlock()
+	wait := time.NewTimer(min(took, gatherMost))
+	defer wait.Stop()
+	select {
+	case <-enough:
+	case <-wait.C:
+	case <-r.node.ctx.Done():
+	}
+	r.mu.Lock()
+	r.enough = nil
+	r.mu.Unlock()
 }
 
 // alone holds a round for the one read that asked when none was under way. With
@@ -118,9 +153,11 @@ func (r *readRounds) run(round *readRound) {
 	defer r.running.Done()
 	for ; round != nil; round = r.take() {
 		ctx, cancel := context.WithTimeout(r.node.ctx, r.node.cfg.RequestTimeout)
+		began := time.Now()
 		round.err = r.hold(ctx)
 		cancel()
 		close(round.done)
+		r.gather(round.reads, time.Since(began))
 	}
 }
 
