@@ -18,20 +18,29 @@ import (
 // steps is how many requests the two servers are given.
 const steps = 400
 
-// The same requests give the same answers and the same history on disk as with
-// a real etcd, and etcd's own tool reads ours.
-func TestDataDirectory_equalsEtcds(t *testing.T) {
-	t.Parallel()
-	s := newSolo(t)
-	ours := launch(t, "one", s.home, s.plain().argv()...)
-	theirHome := t.TempDir()
-	their := &solo{member: s.other, dns: s.dns}
-	argv := append([]string{realTool(t, "etcd")}, their.plain().set("data-dir", filepath.Join(theirHome, "data")).argv()[1:]...)
-	theirs := launch(t, "etcd", theirHome, argv...)
+// besideEtcd starts a member of conclave and one of etcd, each alone, to be given
+// the same requests in plaintext.
+func besideEtcd(t *testing.T) (s *solo, ours *process, their *solo, theirs *process) {
+	t.Helper()
+	s = newSolo(t)
+	ours = launch(t, "one", s.home, s.plain().argv()...)
+	home := t.TempDir()
+	their = &solo{member: s.other, dns: s.dns}
+	their.data = filepath.Join(home, "data")
+	argv := append([]string{realTool(t, "etcd")}, their.plain().set("data-dir", their.data).argv()[1:]...)
+	theirs = launch(t, "etcd", home, argv...)
 	for _, p := range []*process{ours, theirs} {
 		p.says(serveTimeout, "ready to serve client requests")
 	}
 	s.g.secret = "" // the client speaks plaintext
+	return s, ours, their, theirs
+}
+
+// The same requests give the same answers and the same history on disk as with
+// a real etcd, and etcd's own tool reads ours.
+func TestDataDirectory_equalsEtcds(t *testing.T) {
+	t.Parallel()
+	s, ours, their, theirs := besideEtcd(t)
 	a, b := s.dial(), their.dial()
 	rng := rand.New(rand.NewPCG(3, 7))
 	revision := int64(1)
@@ -48,7 +57,7 @@ func TestDataDirectory_equalsEtcds(t *testing.T) {
 	theirs.stop()
 	ours.stop()
 	etcdutl := realTool(t, "etcdutl")
-	ourFile, theirFile := filepath.Join(s.data, "member", "snap", "db"), filepath.Join(theirHome, "data", "member", "snap", "db")
+	ourFile, theirFile := filepath.Join(s.data, "member", "snap", "db"), filepath.Join(their.data, "member", "snap", "db")
 	for _, at := range []int64{0, revision, revision - 1, revision - 10} {
 		rev := fmt.Sprintf("--rev=%d", at)
 		got, err := output(s.home, "", etcdutl, "hashkv", ourFile, rev, "-w", "json")

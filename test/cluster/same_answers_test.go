@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"path/filepath"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -24,16 +23,7 @@ const rawSteps = 3000
 // the term of the header. Streams merge to the same.
 func TestKV_answersAsEtcd(t *testing.T) {
 	t.Parallel()
-	s := newSolo(t)
-	ours := launch(t, "one", s.home, s.plain().argv()...)
-	theirHome := t.TempDir()
-	their := &solo{member: s.other, dns: s.dns}
-	argv := append([]string{realTool(t, "etcd")}, their.plain().set("data-dir", filepath.Join(theirHome, "data")).argv()[1:]...)
-	theirs := launch(t, "etcd", theirHome, argv...)
-	for _, p := range []*process{ours, theirs} {
-		p.says(serveTimeout, "ready to serve client requests")
-	}
-	s.g.secret = "" // the client speaks plaintext
+	s, _, their, _ := besideEtcd(t)
 	a, b := pb.NewKVClient(s.dial().ActiveConnection()), pb.NewKVClient(their.dial().ActiveConnection())
 	const seed = 41
 	w := &wild{rnd: rand.New(rand.NewPCG(seed, seed)), rev: 1}
