@@ -190,6 +190,9 @@ func (t *Transport) boundAppend(args *raft.AppendEntriesRequest) {
 
 // RequestVote waits at most an election timeout.
 func (t *Transport) RequestVote(id raft.ServerID, _ raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	if err := t.mesh.maySend(kindVote); err != nil {
+		return err // it is in nobody's way
+	}
 	t.campaign.noteVoting()
 	err := t.askMessage(id, kindVote, voteMessage(args), func(b []byte) error { return decodeVoteReply(b, resp) })
 	if err == nil {
@@ -201,6 +204,9 @@ func (t *Transport) RequestVote(id raft.ServerID, _ raft.ServerAddress, args *ra
 // RequestPreVote waits at most an election timeout for the answer. It is held back,
 // or its answer not taken, when another member is first; see campaign.
 func (t *Transport) RequestPreVote(id raft.ServerID, _ raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if err := t.mesh.maySend(kindPreVote); err != nil {
+		return err
+	}
 	if err := t.campaign.begin(t.done); err != nil {
 		return err
 	}
