@@ -50,7 +50,7 @@ func (e *echo) Watch(s pb.Watch_WatchServer) (err error) {
 		if err != nil {
 			if errors.Is(err, io.EOF) {
 				if e.later > 0 {
-					time.Sleep(e.later)
+					time.Sleep(e.later) // the fault: a server that takes its time
 					_ = s.Send(&pb.WatchResponse{WatchId: 99, Created: true})
 				}
 				<-s.Context().Done() // a watch goes on when no more is asked
@@ -138,7 +138,7 @@ func TestGateway_streamLasts(t *testing.T) {
 					wrote <- err
 					return
 				}
-				time.Sleep(pause)
+				time.Sleep(pause) // the client's pace
 			}
 			wrote <- body.Close()
 		}()
@@ -203,7 +203,7 @@ func TestGateway_slowBodies(t *testing.T) {
 						if _, err := c.Write([]byte("A")); err != nil {
 							return
 						}
-						time.Sleep(drip)
+						time.Sleep(drip) // the fault: a byte at a time
 					}
 				}()
 			}
@@ -262,7 +262,7 @@ func TestPacedWriter_slowReader(t *testing.T) {
 		n, err = io.ReadFull(resp.Body, piece)
 		got += n
 		if time.Since(begin) < time.Second { // much longer than for one piece
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(100 * time.Millisecond) // the fault: a slow reader
 		}
 	}
 	if got != size {

@@ -111,7 +111,8 @@ func (m *Member) rebuild() string {
 		m.cfg.ID, m.cfg.Name)
 }
 
-// tidy takes alarms back of members that are there no more.
+// tidy takes alarms back of members that are there no more. What fails is tried
+// again at the next tick.
 func (i *inspector) tidy() {
 	m := i.m
 	if m.Leader() != m.cfg.ID {
@@ -121,7 +122,7 @@ func (i *inspector) tidy() {
 	for _, a := range view.Alarms.All() {
 		if _, there := view.Members.Get(a.Member); a.Type == pb.AlarmType_CORRUPT && a.Own && !there {
 			if err := m.ClearAlarm(m.ctx, a.Type, a.Member); err != nil {
-				m.cfg.Log.Warn().Err(err).Msg("the alarm of a removed member stays for now")
+				m.cfg.Log.Warn().Err(err).Msg("could not take back the alarm of a removed member; trying again")
 			}
 		}
 	}

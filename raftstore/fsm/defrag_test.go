@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -306,22 +305,8 @@ func TestDefragment_besideEverything(t *testing.T) {
 	m.defrag.bytes = 8 * large
 	feed(t, m, "k", 1, 100)
 	commit(t, m)
-	stop := make(chan struct{})
-	var work sync.WaitGroup
-	for name, do := range map[string]func() error{
-		"commit": m.Commit,
-		"prune":  func() error { m.Prune(); m.Pending(); m.Backlog(); return nil },
-		"hash":   func() error { _, err := m.HashKV(0); return err },
-		"size":   func() error { _, _, err := m.Size(); return err },
-		"view":   func() error { _, err := get(m.View(), "k3", 0); return err },
-		"snapshot": func() error {
-			s, err := m.Snapshot()
-			if err != nil {
-				return err
-			}
-			_, err = s.WriteTo(bytes.NewBuffer(nil))
-			return errors.Join(err, s.Close())
-		},
+	stop := beside(t, m, kv.ErrCompacted, map[string]func() error{
+		"view": func() error { _, err := get(m.View(), "k3", 0); return err },
 		"write": func() error {
 			if i := m.Applied() + 1; i%50 == 0 {
 				m.Command(i, 2, entryOf(t, 2, i, KindCompact, &pb.CompactionRequest{Revision: m.View().KV.Rev() - 20}))
@@ -331,26 +316,11 @@ func TestDefragment_besideEverything(t *testing.T) {
 			}
 			return nil
 		},
-	} {
-		work.Go(func() {
-			for {
-				if err := do(); err != nil && !errors.Is(err, kv.ErrCompacted) {
-					t.Errorf("%s: %v", name, err)
-					return
-				}
-				select {
-				case <-stop:
-					return
-				default:
-				}
-			}
-		})
-	}
+	})
 	for range 4 {
 		mustDefragment(t, m, func() {})
 	}
-	close(stop)
-	work.Wait()
+	stop()
 	consistent(t, m)
 }
 

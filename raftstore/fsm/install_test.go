@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -198,6 +199,65 @@ func TestInstall_commitUnderWay(t *testing.T) {
 	}
 }
 
+// installFrom puts what another member holds in place of the state at path.
+func installFrom(t *testing.T, m, sender *Machine, path string) {
+	t.Helper()
+	send(t, sender, path+".part")
+	p, err := m.Prepare(path + ".part")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".part", path); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Install()(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// beside does what a member does with its state, and more, without pause until
+// it is stopped. No error may come of it but one.
+func beside(t *testing.T, m *Machine, but error, more map[string]func() error) (stop func()) {
+	t.Helper()
+	all := map[string]func() error{
+		"commit":   m.Commit,
+		"prune":    func() error { m.Prune(); m.Pending(); m.Backlog(); return nil },
+		"hash":     func() error { _, err := m.HashKV(0); return err },
+		"size":     func() error { _, _, err := m.Size(); return err },
+		"position": func() error { m.Synced().Position(); m.CompactedOnDisk(); return nil },
+		"snapshot": func() error {
+			s, err := m.Snapshot()
+			if err != nil {
+				return err
+			}
+			_, err = s.WriteTo(bytes.NewBuffer(nil))
+			return errors.Join(err, s.Close())
+		},
+	}
+	maps.Copy(all, more)
+	quit := make(chan struct{})
+	var work sync.WaitGroup
+	for name, do := range all {
+		work.Go(func() {
+			for {
+				if err := do(); err != nil && !errors.Is(err, but) {
+					t.Errorf("%s: %v", name, err)
+					return
+				}
+				select {
+				case <-quit:
+					return
+				default:
+				}
+			}
+		})
+	}
+	return func() {
+		close(quit)
+		work.Wait()
+	}
+}
+
 // Whatever else a member does may run beside installs.
 func TestInstall_besideEverything(t *testing.T) {
 	dir := t.TempDir()
@@ -207,14 +267,7 @@ func TestInstall_besideEverything(t *testing.T) {
 	m := openMachine(t, path)
 	feed(t, m, "k", 1, 2)
 	commit(t, m)
-	stop := make(chan struct{})
-	var work sync.WaitGroup
-	for name, do := range map[string]func() error{
-		"commit":   m.Commit,
-		"prune":    func() error { m.Prune(); m.Pending(); m.Backlog(); return nil },
-		"hash":     func() error { _, err := m.HashKV(0); return err },
-		"size":     func() error { _, _, err := m.Size(); return err },
-		"position": func() error { m.Synced().Position(); m.CompactedOnDisk(); return nil },
+	stop := beside(t, m, nil, map[string]func() error{
 		"view": func() error {
 			_, err := get(m.View(), "k3", 0)
 			if errors.Is(err, kv.ErrClosed) {
@@ -222,49 +275,16 @@ func TestInstall_besideEverything(t *testing.T) {
 			}
 			return err
 		},
-		"snapshot": func() error {
-			s, err := m.Snapshot()
-			if err != nil {
-				return err
-			}
-			_, err = s.WriteTo(bytes.NewBuffer(nil))
-			return errors.Join(err, s.Close())
-		},
-	} {
-		work.Go(func() {
-			for {
-				if err := do(); err != nil {
-					t.Errorf("%s: %v", name, err)
-					return
-				}
-				select {
-				case <-stop:
-					return
-				default:
-				}
-			}
-		})
-	}
+	})
 	next := uint64(1)
 	for range 15 {
 		feed(t, sender, "k", next, next+20)
 		next += 21
 		feed(t, m, "k", m.Applied()+1, next-5) // falls behind a little
 		commit(t, sender)
-		send(t, sender, path+".part")
-		p, err := m.Prepare(path + ".part")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(path+".part", path); err != nil {
-			t.Fatal(err)
-		}
-		if err := p.Install()(); err != nil {
-			t.Fatal(err)
-		}
+		installFrom(t, m, sender, path)
 	}
-	close(stop)
-	work.Wait()
+	stop()
 	if got, want := hashOf(t, m), hashOf(t, sender); got != want {
 		t.Fatalf("got %s, want %s", got, want)
 	}

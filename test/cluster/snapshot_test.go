@@ -162,18 +162,26 @@ func sameStatus(t *testing.T, file string) {
 	}
 }
 
+// saved is a snapshot of a member that has something, and its hash.
+func saved(t *testing.T, k kind, seed uint64) (file, hash string) {
+	t.Helper()
+	from := groupOf(t, k, 1)
+	from.launch()
+	from.serve()
+	from.fill(seed)
+	file = filepath.Join(from.dir, "backup.db")
+	must(t, from.dir, append(k.save, file, "--endpoints", from.members[0].clientURL())...)
+	hash = from.hash(0)
+	from.stop()
+	return file, hash
+}
+
 // The ids, the revision and the compaction are those that etcd's tool gives, and
 // the history from there on is etcd's.
 func TestSnapshot_restoresAsEtcdutl(t *testing.T) {
 	t.Parallel()
 	ours, theirs := kinds(t)
-	from := groupOf(t, theirs, 1)
-	from.launch()
-	from.serve()
-	from.fill(5)
-	file := filepath.Join(from.dir, "backup.db")
-	must(t, from.dir, append(theirs.save, file, "--endpoints", from.members[0].clientURL())...)
-	from.stop()
+	file, _ := saved(t, theirs, 5)
 	g := newGroup(t, 3, false)
 	var answers [2][]string
 	for i, k := range []kind{ours, theirs} {
@@ -232,14 +240,7 @@ func (g *group) answers() (out []string) {
 func TestSnapshot_directoryOfEtcdutl(t *testing.T) {
 	t.Parallel()
 	ours, theirs := kinds(t)
-	from := groupOf(t, ours, 1)
-	from.launch()
-	from.serve()
-	from.fill(3)
-	file := filepath.Join(from.dir, "backup.db")
-	must(t, from.dir, append(ours.save, file, "--endpoints", from.members[0].clientURL())...)
-	before := from.hash(0)
-	from.stop()
+	file, before := saved(t, ours, 3)
 	g := groupOf(t, ours, 1)
 	g.restore(theirs, file)
 	m := g.members[0]
