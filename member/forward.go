@@ -6,24 +6,35 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
-	"github.com/conclave-kv/conclave/internal/conclavepb"
 	"github.com/conclave-kv/conclave/raftstore"
+	"github.com/conclave-kv/conclave/raftstore/fsm"
 )
 
-// propose brings an entry to the leader of a term: this member, or a peer.
-// raftstore.ErrNotLeader means that it was definitely not proposed.
-func (m *Member) propose(ctx context.Context, lead raftstore.Leadership, batch uint64, data []byte) error {
+// headRoom is more than an entry's header and a Forward around it take, in bytes.
+const headRoom = 64
+
+// message makes what propose takes: the entry of a batch for the leader of a
+// term, and around it a Forward if that is another member. Both are one copy of
+// the batch, which is most of what a busy follower would copy.
+func (m *Member) message(lead raftstore.Leadership, b *batch) []byte {
+	msg := make([]byte, 0, len(b.payload)+headRoom)
 	if lead.Leader == m.cfg.ID {
-		return m.node.Propose(ctx, lead.Term, data)
+		return append(fsm.AppendHeader(msg, lead.Term, b.id), b.payload...)
 	}
-	payload, err := proto.Marshal(&conclavepb.Forward{Term: lead.Term, Batch: batch, Payload: data})
-	if err != nil {
-		return fmt.Errorf("%w: %w", raftstore.ErrNotLeader, err)
+	var room [headRoom]byte
+	head := fsm.AppendHeader(room[:0], lead.Term, b.id)
+	msg = appendForward(msg, lead.Term, b.id, len(head)+len(b.payload))
+	return append(append(msg, head...), b.payload...)
+}
+
+// propose brings a message to the leader of its term: this member, or a peer.
+// raftstore.ErrNotLeader means that it was definitely not proposed.
+func (m *Member) propose(ctx context.Context, lead raftstore.Leadership, msg []byte) error {
+	if lead.Leader == m.cfg.ID {
+		return m.node.Propose(ctx, lead.Term, msg)
 	}
 	return resend(ctx, func() error {
-		_, err := m.mesh.Call(ctx, lead.Leader, raftstore.KindForward, payload)
+		_, err := m.mesh.Call(ctx, lead.Leader, raftstore.KindForward, msg)
 		return err
 	}, func() bool {
 		now, _ := m.node.Leadership()
@@ -77,17 +88,17 @@ var errLate = errors.New("member: batch arrived too late to know whether it was 
 // answerForward proposes a follower's batch; it answers when the batch was
 // applied here or refused.
 func (m *Member) answerForward(ctx context.Context, from uint64, payload []byte) ([]byte, error) {
-	var msg conclavepb.Forward
-	if err := proto.Unmarshal(payload, &msg); err != nil {
+	msg, err := decodeForward(payload)
+	if err != nil {
 		return nil, err
 	}
-	if lead, _ := m.node.Leadership(); lead.Leader != m.cfg.ID || lead.Term != msg.Term {
+	if lead, _ := m.node.Leadership(); lead.Leader != m.cfg.ID || lead.Term != msg.term {
 		return nil, &raftstore.CallError{Code: codeNotLeader, Text: "not the leader of that term"}
 	}
 	if m.behind() {
 		return nil, &raftstore.CallError{Code: raftstore.CodeBusy, Text: "the disk of the leader is too slow"}
 	}
-	switch m.forwarded.take(from, msg.Term, msg.Batch) {
+	switch m.forwarded.take(from, msg.term, msg.batch) {
 	case takenBefore:
 		return nil, nil
 	case takenMaybe:
@@ -95,9 +106,9 @@ func (m *Member) answerForward(ctx context.Context, from uint64, payload []byte)
 	}
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.RequestTimeout)
 	defer cancel()
-	err := m.node.Propose(ctx, msg.Term, msg.Payload)
+	err = m.node.Propose(ctx, msg.term, msg.entry)
 	if errors.Is(err, raftstore.ErrNotLeader) {
-		m.forwarded.release(from, msg.Term, msg.Batch)
+		m.forwarded.release(from, msg.term, msg.batch)
 		return nil, &raftstore.CallError{Code: codeNotLeader, Text: err.Error()}
 	}
 	return nil, err

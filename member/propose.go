@@ -272,13 +272,12 @@ func (p *proposer) attempt(ctx context.Context, b *batch, lead raftstore.Leaders
 	if lost == nil {
 		return raftstore.ErrNotLeader
 	}
-	data := fsm.AppendHeader(make([]byte, 0, len(b.payload)+32), lead.Term, b.id)
-	data = append(data, b.payload...)
+	msg := p.m.message(lead, b) // before b's buffer may be used again
 	answered := make(chan error, 1)
 	p.work.Add(1)
 	go func() {
 		defer p.work.Done()
-		answered <- p.m.propose(ctx, lead, b.id, data)
+		answered <- p.m.propose(ctx, lead, msg)
 	}()
 	select {
 	case <-b.done:
