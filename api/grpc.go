@@ -16,6 +16,11 @@ import (
 // maxHeaderList bounds a call's metadata, in bytes before compression.
 const maxHeaderList = 1 << 20
 
+// streamWorkers is how many goroutines wait for calls to answer. A new one for
+// each call has to grow its stack several times, which is an eighth of what a
+// get costs; what comes when all of them are busy gets one of its own.
+const streamWorkers = 512
+
 // newGRPC makes the gRPC server with every service on it.
 func (s *Server) newGRPC() {
 	o := s.opts
@@ -40,6 +45,7 @@ func (s *Server) newGRPC() {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: o.KeepaliveMinTime}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: o.KeepaliveInterval, Timeout: o.KeepaliveTimeout}),
 		grpc.WaitForHandlers(true),
+		grpc.NumStreamWorkers(streamWorkers),
 	)
 	pb.RegisterKVServer(s.grpc, &kvService{
 		backend:  o.Backend,
