@@ -35,6 +35,15 @@ type Backend interface {
 	// Compact makes revisions below the request's unreadable.
 	Compact(ctx context.Context, r *pb.CompactionRequest) (*pb.CompactionResponse, error)
 
+	// LeaseGrant and LeaseRevoke return after the change is agreed. LeaseRenew
+	// answers TTL 0, and LeaseTimeToLive -1, for a lease that there is not.
+	// LeaseLeases lists from this member's own state.
+	LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error)
+	LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error)
+	LeaseRenew(ctx context.Context, id int64) (*pb.LeaseKeepAliveResponse, error)
+	LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error)
+	LeaseLeases(ctx context.Context) (*pb.LeaseLeasesResponse, error)
+
 	// Status describes this member from its own knowledge, without quorum:
 	// every field of the response, errors (no leader, alarms) included.
 	Status(ctx context.Context) (*pb.StatusResponse, error)

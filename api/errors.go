@@ -65,11 +65,13 @@ var errorTable = []struct {
 	{member.ErrBadTransferee, rpctypes.ErrGRPCBadLeaderTransferee},
 	{member.ErrTransferTimeout, errTransferTimeout},
 	{member.ErrTooManySnapshots, errTooManySnapshots},
+	{member.ErrLeaseTooLong, rpctypes.ErrGRPCLeaseTTLTooLarge},
 
 	{kv.ErrCompacted, rpctypes.ErrGRPCCompacted},
 	{kv.ErrFutureRevision, rpctypes.ErrGRPCFutureRev},
 	{kv.ErrKeyNotFound, rpctypes.ErrGRPCKeyNotFound},
 	{kv.ErrLeaseNotFound, rpctypes.ErrGRPCLeaseNotFound},
+	{kv.ErrLeaseExists, rpctypes.ErrGRPCLeaseExist},
 	{kv.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
 	{kv.ErrClosed, rpctypes.ErrGRPCStopped}, // only at the end of the process: see member.Range
 }

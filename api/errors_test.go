@@ -120,6 +120,8 @@ func TestToGRPC_codesAndTexts(t *testing.T) {
 		{kv.ErrFutureRevision, codes.OutOfRange, "etcdserver: mvcc: required revision is a future revision"},
 		{kv.ErrKeyNotFound, codes.InvalidArgument, "etcdserver: key not found"},
 		{kv.ErrLeaseNotFound, codes.NotFound, "etcdserver: requested lease not found"},
+		{kv.ErrLeaseExists, codes.FailedPrecondition, "etcdserver: lease already exists"},
+		{member.ErrLeaseTooLong, codes.OutOfRange, "etcdserver: too large lease TTL"},
 		{kv.ErrCorrupt, codes.DataLoss, "etcdserver: corrupt cluster"},
 		{context.Canceled, codes.Canceled, "context canceled"},
 		{fmt.Errorf("wait: %w", context.DeadlineExceeded), codes.DeadlineExceeded, "context deadline exceeded"},

@@ -22,6 +22,7 @@ import (
 // gRPC yet answers Unimplemented (501).
 var gatewayServices = []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
 	gw.RegisterKVHandler,
+	gw.RegisterLeaseHandler,
 	gw.RegisterClusterHandler,
 	gw.RegisterMaintenanceHandler,
 }

@@ -51,6 +51,7 @@ func (s *Server) newGRPC() {
 		backend:  o.Backend,
 		validate: validator{maxTxnOps: o.MaxTxnOps, maxRequestBytes: o.MaxRequestBytes},
 	})
+	pb.RegisterLeaseServer(s.grpc, &leaseService{backend: o.Backend})
 	pb.RegisterClusterServer(s.grpc, &clusterService{backend: o.Backend})
 	pb.RegisterMaintenanceServer(s.grpc, &maintenanceService{backend: o.Backend, pace: o.snapshotPace, sending: &s.wg})
 	conclavepb.RegisterDebugServer(s.grpc, &debugService{backend: o.Backend, ready: o.Ready})

@@ -63,7 +63,7 @@ func TestEtcdctl_errorTexts(t *testing.T) {
 		want string
 	}{
 		{[]string{"get", "foo", "--rev", "99"}, "etcdserver: mvcc: required revision is a future revision"},
-		{[]string{"lease", "grant", "10"}, "unknown service etcdserverpb.Lease"},
+		{[]string{"lease", "grant", "9000000001"}, "etcdserver: too large lease TTL"},
 		{[]string{"member", "promote", "8"}, "etcdserver: can only promote a learner member which is in sync with leader"},
 	} {
 		out, err := f.etcdctl(t, u, c.args...)

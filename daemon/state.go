@@ -196,6 +196,8 @@ func (d *Daemon) memberConfig() member.Config {
 		BackgroundDefrag: d.cfg.BackgroundDefrag,
 		DefragAtStart:    int64(d.cfg.DefragAtStart) << 20,
 
+		ElectionTimeout: d.cfg.ElectionTimeout,
+
 		FirstBatch: firstBatch(),
 		Fatal:      d.fail,
 		Log:        d.log,

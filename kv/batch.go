@@ -21,12 +21,13 @@ const (
 // see those before them; other goroutines see nothing until Freeze. A batch is
 // used by one goroutine.
 type Batch struct {
-	state      // of the batch so far; rev counts an open request's revision once it wrote
-	tree  tree // root is state.root
-	ch    *Changes
-	begun int64 // revision before the open request
-	first int   // index in ch.recs of the open request's first record
-	txn   txn   // reused by the transactions of the batch
+	state          // of the batch so far; rev counts an open request's revision once it wrote
+	tree      tree // root is state.root
+	leaseTree tree // root is state.leases
+	ch        *Changes
+	begun     int64 // revision before the open request
+	first     int   // index in ch.recs of the open request's first record
+	txn       txn   // reused by the transactions of the batch
 }
 
 // maxPresize bounds the records for which a batch has room from the start.
@@ -39,7 +40,8 @@ func (s *Store) NewBatch() *Batch {
 	}
 	b := &Batch{state: s.View().state}
 	b.tree = tree{root: b.root, edit: s.nextEdit()}
-	b.ch = &Changes{st: s, recs: make([]change, 0, s.recs), schedule: none, finished: none}
+	b.leaseTree = tree{root: b.leases, edit: b.tree.edit}
+	b.ch = &Changes{st: s, recs: make([]change, 0, s.recs), schedule: none, finished: none, clock: none}
 	b.own = b.ch
 	return b
 }
@@ -62,7 +64,7 @@ func (b *Batch) Freeze() (*View, *Changes) {
 		s.enqueue(b.ch)
 	}
 	s.view.Store(v)
-	b.tree.edit = 0 // the nodes belong to the view now
+	b.tree.edit, b.leaseTree.edit = 0, 0 // the nodes belong to the view now
 	s.writing.Store(false)
 	return v, b.ch
 }
@@ -139,6 +141,7 @@ func (b *Batch) putOp(r *pb.PutRequest, a Answer) (*pb.PutResponse, error) {
 func (b *Batch) put(key, value []byte, lease int64) {
 	rev := b.next()
 	s := b.st
+	let := int64(0)
 	b.tree.upsert(key, func(old *entry) *entry {
 		rec := record{key: key, value: value, create: rev.main, mod: rev.main, version: 1, lease: lease}
 		if old != nil && !old.dead() {
@@ -147,6 +150,7 @@ func (b *Batch) put(key, value []byte, lease int64) {
 				panic("kv: an entry of the index cannot be decoded")
 			}
 			rec.create, rec.version = was.create, was.version+1
+			let = was.lease
 		}
 		enc := rec.encode()
 		b.record(rev, enc)
@@ -156,6 +160,7 @@ func (b *Batch) put(key, value []byte, lease int64) {
 		return e
 	})
 	b.root = b.tree.root
+	b.relet(key, let, lease)
 }
 
 // newEntry makes the entry of a record that is not a deletion, and accounts
@@ -222,6 +227,9 @@ func (b *Batch) delete(e *entry) {
 		return t
 	})
 	b.root = b.tree.root
+	if b.granted > 0 {
+		b.relet(rec.key, leaseIn(e), 0)
+	}
 }
 
 // Compact makes the revisions before r.Revision unreadable. Errors:

@@ -22,6 +22,9 @@ const keyFillPercent = 0.9
 // none stands for a compaction that there is not; 0 is one that etcd accepts.
 const none = -1
 
+// leaseBytes is about what a changed lease takes, in bytes.
+const leaseBytes = 40
+
 // A change is one record to be written. The encoding belongs to the change and
 // its readers for good; nobody alters it.
 type change struct {
@@ -39,17 +42,23 @@ type Changes struct {
 	finished int64      // compaction whose last deletions are in drops, or none
 	last     int64      // revision of the store after the batch
 	bytes    int        // of recs' encodings
+	leases   []LeaseChange
+	clock    int64 // the lease clock, or none
 }
 
 // Len returns the number of records that Write puts or deletes.
-func (c *Changes) Len() int { return len(c.recs) + len(c.drops) }
+func (c *Changes) Len() int { return len(c.recs) + len(c.drops) + len(c.leases) }
+
+// Leases returns what became of leases, in order; the caller must not change it.
+func (c *Changes) Leases() []LeaseChange { return c.leases }
 
 // Bytes returns the size of the records to be put, in bytes.
-func (c *Changes) Bytes() int { return c.bytes + len(c.recs)*revKeyLen }
+func (c *Changes) Bytes() int { return c.bytes + len(c.recs)*revKeyLen + len(c.leases)*leaseBytes }
 
 // Empty reports whether Write has nothing to do.
 func (c *Changes) Empty() bool {
-	return len(c.recs) == 0 && len(c.drops) == 0 && c.schedule == none && c.finished == none
+	return len(c.recs) == 0 && len(c.drops) == 0 && c.schedule == none && c.finished == none &&
+		len(c.leases) == 0 && c.clock == none
 }
 
 // Write carries the changes into the state file. Changes are written in the
@@ -72,6 +81,9 @@ func (c *Changes) Write(tx *bbolt.Tx) error {
 		if err := keys.Delete(appendRevKey(buf[:0], r)); err != nil {
 			return fmt.Errorf("delete compacted record %v: %w", r, err)
 		}
+	}
+	if err := c.writeLeases(tx); err != nil {
+		return err
 	}
 	return c.writeMeta(tx)
 }

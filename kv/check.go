@@ -30,6 +30,9 @@ func (s *Store) Check(tx *bbolt.Tx) error {
 	if c.inline != s.inline {
 		return fmt.Errorf("%w: %d bytes are inline, %d accounted for", ErrCorrupt, c.inline, s.inline)
 	}
+	if err := c.leases(tx); err != nil {
+		return err
+	}
 	return c.meta(tx)
 }
 

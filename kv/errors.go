@@ -2,7 +2,7 @@ package kv
 
 import "errors"
 
-// The errors of requests. None of the first four leaves a partial write
+// The errors of requests. None of the first five leaves a partial write
 // behind, and each is the same on every member: they are answers. Any other
 // error means that this member cannot tell the state, and has to stop.
 var (
@@ -14,8 +14,10 @@ var (
 	// ErrKeyNotFound: a put that keeps the old value or lease
 	// (ignore_value, ignore_lease) names a key that does not exist.
 	ErrKeyNotFound = errors.New("key not found")
-	// ErrLeaseNotFound: a put names a lease that was not granted.
+	// ErrLeaseNotFound: a put, or a revocation, names a lease that there is not.
 	ErrLeaseNotFound = errors.New("requested lease not found")
+	// ErrLeaseExists: a lease to be granted has the id of another one.
+	ErrLeaseExists = errors.New("lease already exists")
 	// ErrCorrupt: index and state file contradict each other, or the file
 	// cannot be read. The process has to stop.
 	ErrCorrupt = errors.New("key-value state is corrupt")
@@ -30,5 +32,6 @@ var (
 // undefined.
 func IsAnswer(err error) bool {
 	return errors.Is(err, ErrCompacted) || errors.Is(err, ErrFutureRevision) ||
-		errors.Is(err, ErrKeyNotFound) || errors.Is(err, ErrLeaseNotFound)
+		errors.Is(err, ErrKeyNotFound) || errors.Is(err, ErrLeaseNotFound) ||
+		errors.Is(err, ErrLeaseExists)
 }

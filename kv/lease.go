@@ -1,5 +1,198 @@
 package kv
 
-// leaseGranted reports whether keys can be attached to the lease. No request
-// grants one, so that only the absence of a lease is valid.
-func (b *Batch) leaseGranted(lease int64) bool { return lease == 0 }
+import (
+	"bytes"
+	"encoding/binary"
+	"math"
+)
+
+// Leases are a second tree of the index's kind, so that views of them cost
+// nothing. Below the eight bytes of a lease's id is the lease itself, and right
+// behind it, below id and key, each key attached to it. A put without a lease
+// pays for none of this.
+
+// A Lease is a promise to keep the attached keys until a moment of the lease
+// clock, which counts milliseconds while the cluster has a leader.
+type Lease struct {
+	ID       int64
+	TTL      int64 // granted, in seconds
+	Deadline int64 // on the lease clock
+}
+
+// A LeaseChange is what became of one lease.
+type LeaseChange struct {
+	Lease
+	Gone bool // revoked or expired
+}
+
+// leaseIDLen is the length of an id in the tree and in the file.
+const leaseIDLen = 8
+
+func leaseKey(id int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(id)) }
+
+func attachKey(id int64, key []byte) []byte {
+	k := make([]byte, 0, leaseIDLen+len(key))
+	return append(binary.BigEndian.AppendUint64(k, uint64(id)), key...)
+}
+
+// leaseEnd is the end of the part of the tree that belongs to id; nil for none.
+func leaseEnd(id int64) []byte {
+	if uint64(id) == math.MaxUint64 {
+		return nil
+	}
+	return binary.BigEndian.AppendUint64(nil, uint64(id)+1)
+}
+
+// leaseEntry makes the tree's entry of a lease: an entry like others, whose
+// record says TTL and deadline where a key's says revisions.
+func leaseEntry(l Lease) *entry {
+	rec := record{key: leaseKey(l.ID), create: l.TTL, mod: l.Deadline}
+	return &entry{enc: rec.encode()}
+}
+
+// leaseOf is the inverse of leaseEntry; ok is false for the entry of a key.
+func leaseOf(e *entry) (l Lease, ok bool) {
+	if len(e.key()) != leaseIDLen {
+		return l, false
+	}
+	var rec record
+	if !rec.decode(e.enc) {
+		panic("kv: a lease of the tree cannot be decoded")
+	}
+	return Lease{ID: int64(binary.BigEndian.Uint64(rec.key)), TTL: rec.create, Deadline: rec.mod}, true
+}
+
+// LeaseClock returns the lease clock as far as it was agreed, in milliseconds.
+func (s *state) LeaseClock() int64 { return s.clock }
+
+// LeaseCount returns the number of leases.
+func (s *state) LeaseCount() int { return s.granted }
+
+// Lease returns the lease of an id.
+func (s *state) Lease(id int64) (l Lease, found bool) {
+	e := s.leases.get(leaseKey(id))
+	if e == nil {
+		return l, false
+	}
+	return leaseOf(e)
+}
+
+// LeaseKeys returns the keys attached to a lease, in order.
+func (s *state) LeaseKeys(id int64) [][]byte {
+	var keys [][]byte
+	s.leases.ascend(leaseKey(id), leaseEnd(id), func(e *entry) bool {
+		if k := e.key(); len(k) > leaseIDLen {
+			keys = append(keys, k[leaseIDLen:])
+		}
+		return true
+	})
+	return keys
+}
+
+// Leases calls fn for each lease, ordered by id as an unsigned number, until fn
+// returns false.
+func (s *state) Leases(fn func(Lease) bool) {
+	s.leases.ascend(nil, nil, func(e *entry) bool {
+		l, ok := leaseOf(e)
+		return !ok || fn(l)
+	})
+}
+
+// leaseGranted reports whether keys can be attached to the lease, or to none.
+func (b *Batch) leaseGranted(id int64) bool {
+	return id == 0 || b.granted > 0 && b.leases.get(leaseKey(id)) != nil
+}
+
+// Grant makes a lease of ttl seconds from now on the lease clock. Error:
+// ErrLeaseExists.
+func (b *Batch) Grant(id, ttl int64) error {
+	if b.leases.get(leaseKey(id)) != nil {
+		return ErrLeaseExists
+	}
+	b.granted++
+	b.setLease(Lease{ID: id, TTL: ttl, Deadline: b.clock + ttl*1000})
+	return nil
+}
+
+// Revoke ends a lease and deletes the keys attached to it, in order and within
+// one revision; without keys the revision stays. Error: ErrLeaseNotFound.
+func (b *Batch) Revoke(id int64) error {
+	if b.leases.get(leaseKey(id)) == nil {
+		return ErrLeaseNotFound
+	}
+	b.begin()
+	for _, key := range b.LeaseKeys(id) {
+		b.delete(b.root.get(key)) // which detaches it
+	}
+	b.leaseTree.remove(leaseKey(id))
+	b.leases = b.leaseTree.root
+	b.granted--
+	b.ch.leases = append(b.ch.leases, LeaseChange{Lease{ID: id}, true})
+	return nil
+}
+
+// AdvanceLeases sets the lease clock, which never goes back, and gives the
+// leases of renewed their whole TTL from there. Unknown ones are passed over.
+func (b *Batch) AdvanceLeases(clock int64, renewed []int64) {
+	if clock > b.clock {
+		b.clock, b.ch.clock = clock, clock
+	}
+	for _, id := range renewed {
+		if l, found := b.Lease(id); found {
+			l.Deadline = b.clock + l.TTL*1000
+			b.setLease(l)
+		}
+	}
+}
+
+func (b *Batch) setLease(l Lease) {
+	b.leaseTree.upsert(leaseKey(l.ID), func(*entry) *entry { return leaseEntry(l) })
+	b.leases = b.leaseTree.root
+	b.ch.leases = append(b.ch.leases, LeaseChange{Lease: l})
+}
+
+// relet moves key from one lease to another, 0 standing for none. A lease that
+// does not exist, which a key of a foreign file may name, is none.
+func (b *Batch) relet(key []byte, from, to int64) {
+	if from == to || b.granted == 0 || len(key) == 0 {
+		return
+	}
+	if from != 0 {
+		if k := attachKey(from, key); b.leases.get(k) != nil {
+			b.leaseTree.remove(k)
+		}
+	}
+	if to != 0 && b.leaseTree.root.get(leaseKey(to)) != nil {
+		attach(&b.leaseTree, to, key)
+	}
+	b.leases = b.leaseTree.root
+}
+
+func attach(t *tree, id int64, key []byte) {
+	rec := record{key: attachKey(id, key)}
+	enc := rec.encode()
+	t.upsert(rec.key, func(*entry) *entry { return &entry{enc: enc} })
+}
+
+// leaseIn returns the lease that an entry's newest record names.
+func leaseIn(e *entry) int64 {
+	var rec record
+	if e == nil || e.dead() {
+		return 0
+	}
+	if !rec.decode(e.enc) {
+		panic("kv: an entry of the index cannot be decoded")
+	}
+	return rec.lease
+}
+
+// sameLeases reports whether the tree is what keys and leases make of it.
+func (s *state) sameLeases(o *state) bool {
+	if s.granted != o.granted || s.clock != o.clock || s.leases.live != o.leases.live {
+		return false
+	}
+	return s.leases.ascend(nil, nil, func(e *entry) bool {
+		other := o.leases.get(e.key())
+		return other != nil && bytes.Equal(other.enc, e.enc)
+	})
+}

@@ -26,6 +26,9 @@ func Open(db *bbolt.DB, tx *bbolt.Tx, opts Options) (*Store, error) {
 	l := loader{s: s}
 	l.tree.edit = s.nextEdit()
 	l.tree.root = newLeaf(l.tree.edit)
+	if err := l.loadLeases(tx); err != nil {
+		return nil, err
+	}
 	if keys := tx.Bucket(bucketKey); keys != nil {
 		if err := l.load(keys); err != nil {
 			return nil, err
@@ -40,6 +43,7 @@ func Open(db *bbolt.DB, tx *bbolt.Tx, opts Options) (*Store, error) {
 	// take, or took: the revision must not go back behind it.
 	s.view.Store(&View{state{
 		st: s, root: l.tree.root, rev: max(1, l.last, compactRev), compactRev: compactRev,
+		leases: l.leases.root, granted: l.granted, clock: l.clock,
 	}})
 	return s, nil
 }
@@ -64,6 +68,10 @@ type loader struct {
 	tree tree
 	last int64     // main revision of the newest record
 	keys []sortKey // reused
+
+	leases  tree
+	granted int
+	clock   int64
 }
 
 func (l *loader) load(keys *bbolt.Bucket) error {
@@ -84,6 +92,7 @@ func (l *loader) load(keys *bbolt.Bucket) error {
 	l.insert(chunk)
 	l.tree.root.ascend(nil, nil, func(e *entry) bool {
 		e.oldestFirst()
+		l.attach(e)
 		return true
 	})
 	return nil

@@ -15,6 +15,9 @@ type state struct {
 	rev        int64    // newest revision
 	compactRev int64    // older ones than this cannot be read; -1: none
 	own        *Changes // records of the batch in the making; nil in a view
+	leases     *node    // see lease.go
+	granted    int      // leases there are
+	clock      int64    // the lease clock as agreed, in milliseconds
 }
 
 // A span is a range of keys as requests give it: one key, or [lo, hi) with a

@@ -45,9 +45,12 @@ func (b *Batch) Txn(r *pb.TxnRequest, a Answer) (*pb.TxnResponse, error) {
 // save returns a function that restores the state as it is now.
 func (b *Batch) save() (undo func()) {
 	root, rev, n, size, inline := b.root, b.rev, len(b.ch.recs), b.ch.bytes, b.st.inline
+	leases := b.leases            // what is attached; transactions change nothing else of leases
 	b.tree.edit = b.st.nextEdit() // what exists now is copied, not changed
+	b.leaseTree.edit = b.tree.edit
 	return func() {
 		b.root, b.tree.root = root, root
+		b.leases, b.leaseTree.root = leases, leases
 		b.rev, b.ch.recs, b.ch.bytes, b.st.inline = rev, b.ch.recs[:n], size, inline
 	}
 }

@@ -70,6 +70,8 @@ var (
 	ErrTransferTimeout = errors.New("request timed out, leader transfer took too long")
 	// ErrNotCapable: the cluster version is not decided yet.
 	ErrNotCapable = errors.New("not capable")
+	// ErrLeaseTooLong: a TTL is beyond what a lease may have.
+	ErrLeaseTooLong = errors.New("too large lease TTL")
 	// ErrTooManySnapshots: as many snapshots of this member are being read as may
 	// be at once.
 	ErrTooManySnapshots = errors.New("too many snapshots of this member are being read")

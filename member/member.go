@@ -15,6 +15,7 @@ import (
 
 	"github.com/conclave-kv/conclave/internal/conclavepb"
 	"github.com/conclave-kv/conclave/internal/version"
+	"github.com/conclave-kv/conclave/kv"
 	"github.com/conclave-kv/conclave/raftstore"
 	"github.com/conclave-kv/conclave/raftstore/fsm"
 )
@@ -58,6 +59,8 @@ type Config struct {
 	// of it that often.
 	InitialCorruptCheck, CompactHashCheck  bool
 	CompactHashCheckTime, CorruptCheckTime time.Duration
+	// ElectionTimeout bounds from below what TTLs of leases may be. Zero means 1 s.
+	ElectionTimeout time.Duration
 	// FirstBatch is a batch id to count from that is, as far as chance can
 	// make it so, far from where any other member counts, and from where this
 	// one did before a restart.
@@ -78,6 +81,9 @@ type Member struct {
 	proposer     *proposer
 	forwarded    forwarded
 	committer    *committer
+	lessor       *lessor
+	renewals     renewals
+	clockDue     chan struct{} // the lease clock may have to be agreed
 	space        *space
 	backlogLimit int64 // maxBacklog, less in tests
 	defragmenter *defragmenter
@@ -112,8 +118,11 @@ func New(cfg Config, mesh *raftstore.Mesh, machine *fsm.Machine) *Member {
 
 		backlogLimit: maxBacklog,
 		hashing:      make(turns, 1),
+		lessor:       newLessor(),
+		clockDue:     make(chan struct{}, 1),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.renewals.m = m
 	m.proposer = newProposer(m, cfg.FirstBatch)
 	m.committer = newCommitter(m)
 	m.space = newSpace(m)
@@ -132,7 +141,9 @@ func (m *Member) Start(node *raftstore.Node) {
 	m.mesh.Handle(raftstore.KindChange, m.answerChange)
 	m.mesh.Handle(raftstore.KindDefragTurn, m.answerTurn)
 	m.mesh.Handle(raftstore.KindHashKV, m.answerHash)
-	for _, run := range []func(){m.proposer.run, m.committer.run, m.defragmenter.run, (&inspector{m: m}).run, m.introduce, m.space.watch, m.compact} {
+	m.mesh.Handle(raftstore.KindLeaseRenew, m.answerRenew)
+	m.mesh.Handle(raftstore.KindLeaseTTL, m.answerTTL)
+	for _, run := range []func(){m.proposer.run, m.committer.run, m.defragmenter.run, (&inspector{m: m}).run, m.introduce, m.space.watch, m.compact, m.lead, m.keepClock, m.endLeases} {
 		m.work.Add(1)
 		go func() {
 			defer m.work.Done()
@@ -282,7 +293,13 @@ func (s sink) Deliver(id, term uint64, results []fsm.Result) {
 	b.deliver(results)
 }
 
-func (s sink) Opened(term uint64) { s.m.proposer.termOpened(term) }
+func (s sink) Opened(term uint64) {
+	s.m.proposer.termOpened(term)
+	s.m.lessor.opened.Store(term)
+	signal(s.m.lessor.wake)
+}
+
+func (s sink) LeasesChanged(changes []kv.LeaseChange) { s.m.lessor.changed(changes) }
 
 func (s sink) Published(view *fsm.View) {
 	s.m.committer.kick()
@@ -291,6 +308,7 @@ func (s sink) Published(view *fsm.View) {
 
 func (s sink) Installed(view *fsm.View) {
 	s.m.proposer.installed(view.Term)
+	s.m.lessor.drop() // what it knew is of another state
 	s.m.committer.announce()
 	s.m.committer.kick() // it may have to prune
 	s.m.publish(view)

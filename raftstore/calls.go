@@ -28,6 +28,10 @@ const (
 	KindDefragTurn
 	// KindHashKV asks a member for the hash of its keys at a revision.
 	KindHashKV
+	// KindLeaseRenew asks the leader to renew leases.
+	KindLeaseRenew
+	// KindLeaseTTL asks the leader how long a lease has.
+	KindLeaseTTL
 )
 
 // handleCalls installs the node's own answers.

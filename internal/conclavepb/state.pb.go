@@ -757,6 +757,121 @@ func (x *MemberChanged) GetIndex() uint64 {
 	return 0
 }
 
+// LeaseClock is what a leader says about time: how late it is, and which leases
+// have their whole TTL from then on.
+type LeaseClock struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Term          uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`   // no other term's leader says so
+	Clock         int64                  `protobuf:"varint,2,opt,name=clock,proto3" json:"clock,omitempty"` // in milliseconds
+	Renewed       []int64                `protobuf:"varint,3,rep,packed,name=renewed,proto3" json:"renewed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaseClock) Reset() {
+	*x = LeaseClock{}
+	mi := &file_state_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaseClock) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaseClock) ProtoMessage() {}
+
+func (x *LeaseClock) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaseClock.ProtoReflect.Descriptor instead.
+func (*LeaseClock) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *LeaseClock) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *LeaseClock) GetClock() int64 {
+	if x != nil {
+		return x.Clock
+	}
+	return 0
+}
+
+func (x *LeaseClock) GetRenewed() []int64 {
+	if x != nil {
+		return x.Renewed
+	}
+	return nil
+}
+
+// LeaseExpire names leases that a leader has seen end.
+type LeaseExpire struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Term          uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	Ids           []int64                `protobuf:"varint,2,rep,packed,name=ids,proto3" json:"ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaseExpire) Reset() {
+	*x = LeaseExpire{}
+	mi := &file_state_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaseExpire) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaseExpire) ProtoMessage() {}
+
+func (x *LeaseExpire) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaseExpire.ProtoReflect.Descriptor instead.
+func (*LeaseExpire) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *LeaseExpire) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *LeaseExpire) GetIds() []int64 {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
 var File_state_proto protoreflect.FileDescriptor
 
 const file_state_proto_rawDesc = "" +
@@ -813,7 +928,15 @@ const file_state_proto_rawDesc = "" +
 	"\n" +
 	"\x06REMOVE\x10\x05\"%\n" +
 	"\rMemberChanged\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05indexB5Z3github.com/conclave-kv/conclave/internal/conclavepbb\x06proto3"
+	"\x05index\x18\x01 \x01(\x04R\x05index\"P\n" +
+	"\n" +
+	"LeaseClock\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x14\n" +
+	"\x05clock\x18\x02 \x01(\x03R\x05clock\x12\x18\n" +
+	"\arenewed\x18\x03 \x03(\x03R\arenewed\"3\n" +
+	"\vLeaseExpire\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x10\n" +
+	"\x03ids\x18\x02 \x03(\x03R\x03idsB5Z3github.com/conclave-kv/conclave/internal/conclavepbb\x06proto3"
 
 var (
 	file_state_proto_rawDescOnce sync.Once
@@ -828,7 +951,7 @@ func file_state_proto_rawDescGZIP() []byte {
 }
 
 var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_state_proto_goTypes = []any{
 	(MemberChange_Op)(0),   // 0: conclave.state.v1.MemberChange.Op
 	(*Server)(nil),         // 1: conclave.state.v1.Server
@@ -843,6 +966,8 @@ var file_state_proto_goTypes = []any{
 	(*Level)(nil),          // 10: conclave.state.v1.Level
 	(*MemberChange)(nil),   // 11: conclave.state.v1.MemberChange
 	(*MemberChanged)(nil),  // 12: conclave.state.v1.MemberChanged
+	(*LeaseClock)(nil),     // 13: conclave.state.v1.LeaseClock
+	(*LeaseExpire)(nil),    // 14: conclave.state.v1.LeaseExpire
 }
 var file_state_proto_depIdxs = []int32{
 	1, // 0: conclave.state.v1.Configuration.servers:type_name -> conclave.state.v1.Server
@@ -865,7 +990,7 @@ func file_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

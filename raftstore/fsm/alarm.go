@@ -143,9 +143,9 @@ func (m *Machine) applyAlarm(index uint64, body []byte, own bool) Result {
 // alarms that are raised are.
 func (a *Alarms) barred(kind Kind, txn *pb.TxnRequest) error {
 	switch {
-	case a.corrupt:
+	case a.corrupt && kind != KindLeaseClock:
 		return ErrCorruptCluster
-	case a.noSpace && (kind == KindPut || kind == KindTxn && Puts(txn)):
+	case a.noSpace && (kind == KindPut || kind == KindLeaseGrant || kind == KindTxn && Puts(txn)):
 		return ErrNoSpace
 	}
 	return nil

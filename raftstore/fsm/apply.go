@@ -58,6 +58,8 @@ func (m *Machine) apply(index uint64, req request, wanted bool) Result {
 	switch req.kind {
 	case KindPut, KindDeleteRange, KindTxn, KindCompact:
 		return m.applyKeys(index, req, wanted)
+	case KindLeaseGrant, KindLeaseRevoke, KindLeaseClock, KindLeaseExpire:
+		return m.applyLeases(index, req)
 	case KindTermOpen:
 		m.opened = m.at.term
 	case KindAttributes:

@@ -24,6 +24,12 @@ const (
 	KindAlarm          Kind = 9  // by a user
 	KindOwnAlarm       Kind = 10 // by a member that watches itself
 	KindDowngrade      Kind = 11
+	KindLeaseGrant     Kind = 12
+	KindLeaseRevoke    Kind = 13
+	// By a leader: how late it is and who renewed, and which leases ended. Both
+	// say for which term, because a batch may be proposed again in a later one.
+	KindLeaseClock  Kind = 14
+	KindLeaseExpire Kind = 15
 )
 
 // format is the version of the log entries written; an entry of another one

@@ -92,6 +92,7 @@ type noSink struct{}
 
 func (noSink) Wants(uint64) bool               { return false }
 func (noSink) Deliver(_, _ uint64, _ []Result) {}
+func (noSink) LeasesChanged([]kv.LeaseChange)  {}
 func (noSink) Opened(uint64)                   {}
 func (noSink) Published(*View)                 {}
 func (noSink) Installed(*View)                 {}
@@ -188,6 +189,9 @@ func (m *Machine) Publish() {
 	set.at = m.at
 	view := m.publishView()
 	m.file.Load().queue.push(&set)
+	if set.keys != nil && len(set.keys.Leases()) > 0 {
+		m.sink.LeasesChanged(set.keys.Leases())
+	}
 	m.deliver()
 	if m.opened != 0 {
 		m.sink.Opened(m.opened)

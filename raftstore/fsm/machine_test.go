@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/conclave-kv/conclave/internal/conclavepb"
+	"github.com/conclave-kv/conclave/kv"
 )
 
 func openMachine(t *testing.T, path string) *Machine {
@@ -145,6 +146,7 @@ type recorder struct {
 	opened    []uint64
 	views     []*View
 	installed []*View
+	leases    []kv.LeaseChange
 }
 
 func (r *recorder) Wants(batch uint64) bool { return r.wants[batch] }
@@ -155,9 +157,10 @@ func (r *recorder) Deliver(batch, _ uint64, results []Result) {
 	}
 	r.delivered[batch] = slices.Clone(results)
 }
-func (r *recorder) Opened(term uint64) { r.opened = append(r.opened, term) }
-func (r *recorder) Published(v *View)  { r.views = append(r.views, v) }
-func (r *recorder) Installed(v *View)  { r.installed = append(r.installed, v) }
+func (r *recorder) Opened(term uint64)               { r.opened = append(r.opened, term) }
+func (r *recorder) LeasesChanged(c []kv.LeaseChange) { r.leases = append(r.leases, c...) }
+func (r *recorder) Published(v *View)                { r.views = append(r.views, v) }
+func (r *recorder) Installed(v *View)                { r.installed = append(r.installed, v) }
 
 // A batch is answered where it is waited for; one that ended up in another term
 // than it was meant for is applied nowhere.

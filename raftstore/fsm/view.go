@@ -36,6 +36,9 @@ type Sink interface {
 	// Wants reports whether this member waits for the results of a batch;
 	// where nobody does, responses need not be built.
 	Wants(batch uint64) bool
+	// LeasesChanged tells what became of leases, before the results of the
+	// requests that did it are delivered. The slice stays as it is.
+	LeasesChanged([]kv.LeaseChange)
 	// Deliver hands over the results of a batch, in the order of its requests,
 	// in a slice that is valid until it returns.
 	// They are nil when the entry had ended up in a term it was not meant for

@@ -1,0 +1,161 @@
+package member
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"sync"
+
+	"github.com/conclave-kv/conclave/kv"
+	"github.com/conclave-kv/conclave/raftstore"
+)
+
+const (
+	// renewCalls is how many calls with renewals are under way to the leader, so
+	// that one that waits for a lease's end holds up few others.
+	renewCalls = 8
+	// maxForwarded bounds the renewals of one call.
+	maxForwarded = 1024
+	// unanswered stands for a renewal that is to be asked for again.
+	unanswered = -1
+)
+
+// renewals brings renewals to the leader, many in one call.
+type renewals struct {
+	m *Member
+
+	mu    sync.Mutex
+	queue []*renewal
+	calls int
+}
+
+type renewal struct {
+	leader uint64
+	id     int64
+	ttl    int64
+	err    error
+	done   chan struct{}
+}
+
+// renew renews a lease at the leader. A lease that there is not is
+// kv.ErrLeaseNotFound; another error means that the leader gave no answer.
+func (f *renewals) renew(ctx context.Context, leader uint64, id int64) (int64, error) {
+	r := &renewal{leader: leader, id: id, done: make(chan struct{})}
+	f.mu.Lock()
+	f.queue = append(f.queue, r)
+	if f.calls < renewCalls {
+		f.calls++
+		f.m.proposer.work.Add(1)
+		go func() {
+			defer f.m.proposer.work.Done()
+			f.run()
+		}()
+	}
+	f.mu.Unlock()
+	select {
+	case <-r.done:
+		return r.ttl, r.err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+// run calls until nothing waits.
+func (f *renewals) run() {
+	for {
+		f.mu.Lock()
+		n := 0
+		for n < min(len(f.queue), maxForwarded) && f.queue[n].leader == f.queue[0].leader {
+			n++
+		}
+		if n == 0 {
+			f.calls--
+			f.queue = nil
+			f.mu.Unlock()
+			return
+		}
+		batch := f.queue[:n:n]
+		f.queue = f.queue[n:]
+		f.mu.Unlock()
+		f.call(batch)
+	}
+}
+
+func (f *renewals) call(batch []*renewal) {
+	ctx, cancel := f.m.bounded(f.m.ctx)
+	defer cancel()
+	var request []byte
+	for _, r := range batch {
+		request = appendIDs(request, r.id)
+	}
+	answer, err := f.m.mesh.Call(ctx, batch[0].leader, raftstore.KindLeaseRenew, request)
+	var ttls []int64
+	if err == nil {
+		if ttls, err = decodeIDs(answer); err == nil && len(ttls) != len(batch) {
+			err = errMalformed
+		}
+	}
+	for i, r := range batch {
+		switch {
+		case err != nil:
+			r.err = err
+		case ttls[i] == unanswered:
+			r.err = errNotLessor
+		case ttls[i] == 0:
+			r.err = kv.ErrLeaseNotFound
+		default:
+			r.ttl = ttls[i]
+		}
+		close(r.done)
+	}
+}
+
+// answerRenew renews leases for a peer. All are asked for before one is waited
+// for, so that what has to be agreed is agreed together.
+func (m *Member) answerRenew(ctx context.Context, _ uint64, payload []byte) ([]byte, error) {
+	ids, err := decodeIDs(payload)
+	if err != nil || len(ids) > maxForwarded {
+		return nil, errMalformed
+	}
+	ctx, cancel := m.bounded(ctx)
+	defer cancel()
+	ttls := make([]int64, len(ids))
+	var slow []int
+	for i, id := range ids {
+		ttl, _, all, err := m.lessor.prolong(id)
+		switch {
+		case all != nil:
+			slow = append(slow, i)
+		case errors.Is(err, errNotLessor):
+			return nil, &raftstore.CallError{Code: codeNotLeader, Text: err.Error()}
+		default:
+			ttls[i] = ttl
+		}
+	}
+	for _, i := range slow {
+		ttl, err := m.lessor.await(ctx, ids[i])
+		if err != nil && !errors.Is(err, kv.ErrLeaseNotFound) {
+			ttl = unanswered
+		}
+		ttls[i] = ttl
+	}
+	return appendIDs(nil, ttls...), nil
+}
+
+func appendIDs(b []byte, ids ...int64) []byte {
+	for _, id := range ids {
+		b = binary.BigEndian.AppendUint64(b, uint64(id))
+	}
+	return b
+}
+
+func decodeIDs(b []byte) ([]int64, error) {
+	if len(b)%8 != 0 {
+		return nil, errMalformed
+	}
+	ids := make([]int64, len(b)/8)
+	for i := range ids {
+		ids[i] = int64(binary.BigEndian.Uint64(b[8*i:]))
+	}
+	return ids, nil
+}

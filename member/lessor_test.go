@@ -1,0 +1,122 @@
+package member
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/conclave-kv/conclave/kv"
+)
+
+// testLessor is a lessor with a time of its own, which leads term 1.
+type testLessor struct {
+	*lessor
+	time time.Duration
+}
+
+func newTestLessor(clock int64, leases ...kv.Lease) *testLessor {
+	l := &testLessor{lessor: newLessor()}
+	l.since = func() time.Duration { return l.time }
+	l.term, l.confirmed, l.clock = 1, true, clock
+	l.leases, l.waiting = map[int64]*tenancy{}, map[int64]chan struct{}{}
+	for _, e := range leases {
+		l.changed([]kv.LeaseChange{{Lease: e}})
+	}
+	l.confirm(1)
+	return l
+}
+
+// run lets time go on as it does with a process that is well.
+func (l *testLessor) run(d time.Duration) {
+	for ; d > 0; d -= leaseTick {
+		l.time += min(d, leaseTick)
+		l.tick()
+	}
+}
+
+func TestLessor_endsLeasesInTime(t *testing.T) {
+	l := newTestLessor(5000, kv.Lease{ID: 1, TTL: 3, Deadline: 8000}, kv.Lease{ID: 2, TTL: 60, Deadline: 65000})
+	l.run(2900 * time.Millisecond)
+	if _, ids := l.ended(10); len(ids) != 0 {
+		t.Errorf("%v ended early", ids)
+	}
+	l.run(100 * time.Millisecond)
+	if _, ids := l.ended(10); len(ids) != 1 || ids[0] != 1 {
+		t.Errorf("%v ended, want 1", ids)
+	}
+	if left, _, err := l.remaining(1); left != -1 || err != nil {
+		t.Errorf("a lease that ends has %d s, %v", left, err)
+	}
+	if left, ttl, err := l.remaining(2); left != 57 || ttl != 60 || err != nil {
+		t.Errorf("the other has %d of %d s, %v", left, ttl, err)
+	}
+}
+
+// A renewal that a later leader would not know of waits for the log.
+func TestLessor_renewalWithinSlack(t *testing.T) {
+	l := newTestLessor(0, kv.Lease{ID: 1, TTL: 10, Deadline: 10000})
+	l.run(1500 * time.Millisecond)
+	if ttl, _, _, err := l.prolong(1); ttl != 10 || err != nil {
+		t.Errorf("a renewal within the slack: %d, %v", ttl, err)
+	}
+	l.run(time.Second)
+	_, news, _, err := l.prolong(1)
+	if news == nil || err != nil {
+		t.Fatalf("a renewal beyond the slack was answered: %v", err)
+	}
+	term, clock, ids, _ := l.takeDue(10)
+	if term != 1 || clock != 2500 || len(ids) != 1 {
+		t.Fatalf("to be agreed in term %d at %d: %v", term, clock, ids)
+	}
+	l.changed([]kv.LeaseChange{{Lease: kv.Lease{ID: 1, TTL: 10, Deadline: clock + 10000}}})
+	<-news
+	if ttl, _, _, err := l.prolong(1); ttl != 10 || err != nil {
+		t.Errorf("after it was agreed: %d, %v", ttl, err)
+	}
+}
+
+// A process that stood still ends nothing and promises nothing before it knows
+// that it leads.
+func TestLessor_gap(t *testing.T) {
+	l := newTestLessor(0, kv.Lease{ID: 1, TTL: 3, Deadline: 3000})
+	l.run(time.Second)
+	l.time += time.Hour
+	if _, ids := l.ended(10); len(ids) != 0 {
+		t.Errorf("%v ended while nobody could renew", ids)
+	}
+	if _, _, all, _ := l.prolong(1); all == nil {
+		t.Error("a renewal was answered after a gap")
+	}
+	if busy, confirmed := l.tick(); !busy || confirmed {
+		t.Errorf("busy %v, confirmed %v", busy, confirmed)
+	}
+	l.confirm(1)
+	if left, _, err := l.remaining(1); left != 1 || err != nil {
+		t.Errorf("after the gap the lease has %d s, %v", left, err)
+	}
+	if ttl, _, _, err := l.prolong(1); ttl != 3 || err != nil {
+		t.Errorf("renewed: %d, %v", ttl, err)
+	}
+}
+
+// A lease that is being ended is not renewed; the renewal learns what came of it.
+func TestLessor_renewalDuringEnd(t *testing.T) {
+	l := newTestLessor(0, kv.Lease{ID: 1, TTL: 2, Deadline: 2000}, kv.Lease{ID: 2, TTL: 2, Deadline: 2000})
+	l.run(2 * time.Second)
+	if _, ids := l.ended(10); len(ids) != 2 {
+		t.Fatalf("%v ended", ids)
+	}
+	_, news, _, _ := l.prolong(1)
+	_, _, all, _ := l.prolong(2)
+	l.changed([]kv.LeaseChange{{Lease: kv.Lease{ID: 1}, Gone: true}})
+	<-news
+	if _, _, _, err := l.prolong(1); !errors.Is(err, kv.ErrLeaseNotFound) {
+		t.Errorf("after its end: %v", err)
+	}
+	l.spare(1, []int64{2})
+	<-all
+	l.drop()
+	if _, _, _, err := l.prolong(2); !errors.Is(err, errNotLessor) {
+		t.Errorf("after leadership: %v", err)
+	}
+}
