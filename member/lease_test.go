@@ -1,0 +1,99 @@
+package member
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/conclave-kv/conclave/kv"
+)
+
+// Any member takes any request about leases; the keys go when the lease ends,
+// and not before.
+func TestLease_throughEveryMember(t *testing.T) {
+	members := startCluster(t, 3)
+	ctx := t.Context()
+	granted, err := members[0].LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := granted.ID
+	if granted.TTL != 2 || id <= 0 {
+		t.Errorf("granted %d with the TTL %d, want the least one, 2", id, granted.TTL)
+	}
+	if _, err := members[1].LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: 5, ID: id}); !errors.Is(err, kv.ErrLeaseExists) {
+		t.Errorf("a second grant: %v", err)
+	}
+	if _, err := members[1].LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: maxLeaseTTL + 1}); !errors.Is(err, ErrLeaseTooLong) {
+		t.Errorf("a huge TTL: %v", err)
+	}
+	if _, err := members[2].Put(ctx, &pb.PutRequest{Key: []byte("k"), Lease: id}); err != nil {
+		t.Fatal(err)
+	}
+	var last time.Time
+	for i := range 9 { // three seconds, longer than the TTL
+		m := members[i%3]
+		if resp, err := m.LeaseRenew(ctx, id); err != nil || resp.TTL != 2 {
+			t.Fatalf("renewal %d: %v, %v", i, resp, err)
+		}
+		last = time.Now()
+		resp, err := m.LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{ID: id, Keys: true})
+		if err != nil || resp.TTL < 0 || resp.GrantedTTL != 2 || len(resp.Keys) != 1 {
+			t.Fatalf("time to live: %v, %v", resp, err)
+		}
+		time.Sleep(300 * time.Millisecond) // the passing of time is what is tested
+	}
+	for {
+		resp, err := members[0].Range(ctx, &pb.RangeRequest{Key: []byte("k")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.Count == 0 {
+			break
+		}
+		if time.Since(last) > 10*time.Second {
+			t.Fatal("the lease has not ended")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if d := time.Since(last); d < 2*time.Second {
+		t.Errorf("the key went %v after the last renewal, before the TTL", d)
+	}
+	for i, m := range members {
+		if resp, err := m.LeaseRenew(ctx, id); err != nil || resp.TTL != 0 {
+			t.Errorf("member %d renews what has ended: %v, %v", i, resp, err)
+		}
+		if resp, err := m.LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{ID: id}); err != nil || resp.TTL != -1 || resp.GrantedTTL != 0 {
+			t.Errorf("member %d: %v, %v", i, resp, err)
+		}
+	}
+}
+
+// A new leader keeps what was promised.
+func TestLease_leaderChange(t *testing.T) {
+	members := startCluster(t, 3)
+	ctx := t.Context()
+	granted, err := members[0].LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	renewed := time.Now()
+	if resp, err := members[0].LeaseRenew(ctx, granted.ID); err != nil || resp.TTL != 3 {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	old, to := leaderAndOther(t, members)
+	if err := old.MoveLeader(ctx, to.ID()); err != nil {
+		t.Fatal(err)
+	}
+	for to.View().KV.LeaseCount() > 0 {
+		if time.Since(renewed) > 20*time.Second {
+			t.Fatal("the lease has not ended under the new leader")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if d := time.Since(renewed); d < 3*time.Second {
+		t.Errorf("the lease ended %v after its renewal", d)
+	}
+}
