@@ -37,6 +37,9 @@ func arrange(app *cli.App, args []string) (commandLine, error) {
 		arg := args[i]
 		switch {
 		case arg == "--":
+			if line.leaf() && line.words[len(line.words)-1].Name == watchWord {
+				line.rest = append(line.rest, arg) // it ends the keys, too
+			}
 			line.rest = append(line.rest, args[i+1:]...)
 			i = len(args)
 		case len(arg) > 1 && arg[0] == '-':

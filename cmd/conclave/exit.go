@@ -12,7 +12,12 @@ const (
 	exitBadConnection = 2
 	exitInvalidInput  = 3 // a transaction that cannot be read
 	exitBadFeature    = 4 // a valid flag with a value that is not supported
+	exitInterrupted   = 5 // the server ended what goes on until it is stopped
 	exitBadArgs       = 128
+
+	// exitLost is conclave's own: a lock was lost while its command ran.
+	// sysexits(3) has the number for what may work at another time.
+	exitLost = 75
 
 	// exitUsage is what Go programs, etcd among them, return for a flag that
 	// is unknown or has a bad value.

@@ -18,6 +18,8 @@ var signatures = []struct{ command, line, about string }{
 	{"cert", "conclave cert issue", "issue a certificate"},
 	{"user", "conclave user|role ...", "manage users and roles"},
 	{"get", "conclave put|get KEY ...", "use a cluster, as with etcdctl"},
+	{"lock", "conclave lock NAME COMMAND", "run a command while holding a lock"},
+	{"register", "conclave register KEY VALUE -- COMMAND", "register a service while it runs"},
 }
 
 // localCommands talk to no cluster; the global flags say nothing to them.

@@ -16,7 +16,7 @@ var oldWords = map[string]string{
 // laterWords are commands of etcdctl and of the README that this version does
 // not have.
 var laterWords = []string{
-	"auth", "check", "elect", "lease", "lock", "make-mirror", "role", "user", "watch",
+	"auth", "check", "make-mirror", "role", "user",
 }
 
 // maxNearWord bounds, in bytes, the words a near one is looked for: nothing

@@ -17,6 +17,12 @@ type printer interface {
 	put(*clientv3.PutResponse) error
 	del(*clientv3.DeleteResponse) error
 	txn(*clientv3.TxnResponse) error
+	watch(*clientv3.WatchResponse) error
+	leaseGrant(*clientv3.LeaseGrantResponse) error
+	leaseRevoke(clientv3.LeaseID, *clientv3.LeaseRevokeResponse) error
+	leaseKeepAlive(*clientv3.LeaseKeepAliveResponse) error
+	leaseTimeToLive(r *clientv3.LeaseTimeToLiveResponse, keys bool) error
+	leases(*clientv3.LeaseLeasesResponse) error
 	memberList(*clientv3.MemberListResponse) error
 	memberAdd(*clientv3.MemberAddResponse) error
 	memberRemove(id uint64, r *clientv3.MemberRemoveResponse) error
@@ -60,12 +66,24 @@ func (u unsupported) get(*clientv3.GetResponse) error               { return u.r
 func (u unsupported) put(*clientv3.PutResponse) error               { return u.refuse() }
 func (u unsupported) del(*clientv3.DeleteResponse) error            { return u.refuse() }
 func (u unsupported) txn(*clientv3.TxnResponse) error               { return u.refuse() }
+func (u unsupported) watch(*clientv3.WatchResponse) error           { return u.refuse() }
+func (u unsupported) leases(*clientv3.LeaseLeasesResponse) error    { return u.refuse() }
 func (u unsupported) memberList(*clientv3.MemberListResponse) error { return u.refuse() }
 func (u unsupported) memberAdd(*clientv3.MemberAddResponse) error   { return u.refuse() }
 func (u unsupported) alarm(*clientv3.AlarmResponse) error           { return u.refuse() }
 func (u unsupported) endpointHealth([]endpointHealth) error         { return u.refuse() }
 func (u unsupported) endpointStatus([]endpointStatus) error         { return u.refuse() }
 func (u unsupported) raftReports([]raftAnswer) error                { return u.refuse() }
+
+func (u unsupported) leaseGrant(*clientv3.LeaseGrantResponse) error { return u.refuse() }
+func (u unsupported) leaseRevoke(clientv3.LeaseID, *clientv3.LeaseRevokeResponse) error {
+	return u.refuse()
+}
+
+func (u unsupported) leaseKeepAlive(*clientv3.LeaseKeepAliveResponse) error { return u.refuse() }
+func (u unsupported) leaseTimeToLive(*clientv3.LeaseTimeToLiveResponse, bool) error {
+	return u.refuse()
+}
 
 func (u unsupported) memberRemove(uint64, *clientv3.MemberRemoveResponse) error { return u.refuse() }
 func (u unsupported) memberUpdate(uint64, *clientv3.MemberUpdateResponse) error { return u.refuse() }

@@ -35,6 +35,32 @@ func (p *protobufPrinter) del(r *clientv3.DeleteResponse) error {
 	return p.write((*pb.DeleteRangeResponse)(r))
 }
 
+// The answers about leases are no protobuf messages in etcd's client. etcdctl
+// writes the header of those that have one in them, and refuses the other.
+
+func (p *protobufPrinter) leaseGrant(r *clientv3.LeaseGrantResponse) error {
+	return p.write(r.ResponseHeader)
+}
+
+func (p *protobufPrinter) leaseKeepAlive(r *clientv3.LeaseKeepAliveResponse) error {
+	return p.write(r.ResponseHeader)
+}
+
+func (p *protobufPrinter) leaseTimeToLive(r *clientv3.LeaseTimeToLiveResponse, _ bool) error {
+	return p.write(r.ResponseHeader)
+}
+
+func (p *protobufPrinter) leases(r *clientv3.LeaseLeasesResponse) error {
+	return p.write(r.ResponseHeader)
+}
+
+// watch leaves out why the server has cancelled, as etcdctl does.
+func (p *protobufPrinter) watch(r *clientv3.WatchResponse) error {
+	return p.write(&pb.WatchResponse{
+		Header: r.Header, Events: r.Events, CompactRevision: r.CompactRevision, Canceled: r.Canceled, Created: r.Created,
+	})
+}
+
 func (p *protobufPrinter) memberList(r *clientv3.MemberListResponse) error {
 	return p.write((*pb.MemberListResponse)(r))
 }

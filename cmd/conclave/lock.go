@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/urfave/cli/v2"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/concurrency"
+)
+
+const lockDescription = `Waits for the lock and holds it while the command runs, or without a command
+until SIGINT or SIGTERM. Flags of the command follow --: lock NAME -- ls -l.
+
+The command has in its environment
+  ETCD_LOCK_KEY           the key that holds the lock
+  ETCD_LOCK_REV           the revision at which the lock was got
+  CONCLAVE_FENCING_TOKEN  a number that is higher for each holder of the lock
+
+It gets the signals that conclave gets, and conclave exits with its exit code, or
+with 128 and the number of the signal that ended it. If the lock is lost, since
+its lease could not be renewed for --ttl, the command gets SIGTERM and five
+seconds later SIGKILL, and conclave exits with 75.
+
+Another may hold the lock before the command has ended: what the lock protects
+should refuse tokens lower than the highest it has seen. See docs/locks.md.`
+
+func lockCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "lock",
+		Usage:       "Acquires a named lock",
+		ArgsUsage:   "<lockname> [exec-command arg1 arg2 ...]",
+		Description: lockDescription,
+		Flags:       []cli.Flag{ttlFlag("time after which the lock of a client that is gone is free")},
+		Action:      runLock,
+	}
+}
+
+func runLock(c *cli.Context) error {
+	if c.NArg() == 0 {
+		return failf(exitBadArgs, "lock takes a lock name argument and an optional command to execute")
+	}
+	ttl, err := ttlSeconds(c)
+	if err != nil {
+		return err
+	}
+	return withClient(c, func(_ context.Context, s *session, client *clientv3.Client) error {
+		signals, stop := catchSignals()
+		defer stop()
+		h, err := newHold(s, client, ttl)
+		if err != nil {
+			return err
+		}
+		err = underLock(c, h, signals)
+		released := h.release()
+		switch {
+		case errors.Is(released, rpctypes.ErrLeaseNotFound) && err == nil:
+			return failf(exitLost, "the lock was lost while it was held: its lease %016x had expired", h.session.Lease())
+		case errors.Is(released, rpctypes.ErrLeaseNotFound):
+			return err
+		case err != nil && released != nil:
+			fmt.Fprintln(c.App.ErrWriter, "Warning:", released)
+			return err
+		case err != nil:
+			return err
+		}
+		return released
+	})
+}
+
+// underLock takes the lock and does what it is for.
+func underLock(c *cli.Context, h *hold, signals <-chan os.Signal) error {
+	m := concurrency.NewMutex(h.session, c.Args().First())
+	if err := h.await(signals, concurrency.ErrSessionExpired, m.Lock); err != nil {
+		return err
+	}
+	ctx, cancel := h.s.timeout()
+	defer cancel()
+	resp, err := h.client.Get(ctx, m.Key())
+	if err != nil {
+		return err
+	}
+	if len(resp.Kvs) == 0 {
+		return errors.New("lock lost on init")
+	}
+	if c.NArg() == 1 {
+		if err := h.s.print.get(resp); err != nil {
+			return err
+		}
+		select {
+		case <-signals:
+			return nil
+		case <-h.lost():
+			return errors.New("session expired")
+		}
+	}
+	command, err := startChild(c, c.Args().Tail(),
+		"ETCD_LOCK_KEY="+m.Key(),
+		fmt.Sprintf("ETCD_LOCK_REV=%d", m.Header().GetRevision()),
+		fmt.Sprintf("CONCLAVE_FENCING_TOKEN=%d", resp.Kvs[0].CreateRevision))
+	if err != nil {
+		return err
+	}
+	err = command.wait(signals, h.lost())
+	if errors.Is(err, errEnded) {
+		return failf(exitLost, "the lock was lost: its lease %016x could not be renewed for %ds; the command was ended", h.session.Lease(), h.ttl)
+	}
+	return err
+}
