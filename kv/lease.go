@@ -22,7 +22,8 @@ type Lease struct {
 // A LeaseChange is what became of one lease.
 type LeaseChange struct {
 	Lease
-	Gone bool // revoked or expired
+	Granted bool // it is new
+	Gone    bool // revoked or expired
 }
 
 // leaseIDLen is the length of an id in the tree and in the file.
@@ -110,7 +111,7 @@ func (b *Batch) Grant(id, ttl int64) error {
 		return ErrLeaseExists
 	}
 	b.granted++
-	b.setLease(Lease{ID: id, TTL: ttl, Deadline: b.clock + ttl*1000})
+	b.setLease(Lease{ID: id, TTL: ttl, Deadline: b.clock + ttl*1000}, true)
 	return nil
 }
 
@@ -127,7 +128,7 @@ func (b *Batch) Revoke(id int64) error {
 	b.leaseTree.remove(leaseKey(id))
 	b.leases = b.leaseTree.root
 	b.granted--
-	b.ch.leases = append(b.ch.leases, LeaseChange{Lease{ID: id}, true})
+	b.ch.leases = append(b.ch.leases, LeaseChange{Lease: Lease{ID: id}, Gone: true})
 	return nil
 }
 
@@ -140,15 +141,15 @@ func (b *Batch) AdvanceLeases(clock int64, renewed []int64) {
 	for _, id := range renewed {
 		if l, found := b.Lease(id); found {
 			l.Deadline = b.clock + l.TTL*1000
-			b.setLease(l)
+			b.setLease(l, false)
 		}
 	}
 }
 
-func (b *Batch) setLease(l Lease) {
+func (b *Batch) setLease(l Lease, granted bool) {
 	b.leaseTree.upsert(leaseKey(l.ID), func(*entry) *entry { return leaseEntry(l) })
 	b.leases = b.leaseTree.root
-	b.ch.leases = append(b.ch.leases, LeaseChange{Lease: l})
+	b.ch.leases = append(b.ch.leases, LeaseChange{Lease: l, Granted: granted})
 }
 
 // relet moves key from one lease to another, 0 standing for none. A lease that

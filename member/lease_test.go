@@ -61,6 +61,10 @@ func TestLease_throughEveryMember(t *testing.T) {
 	if d := time.Since(last); d < 2*time.Second {
 		t.Errorf("the key went %v after the last renewal, before the TTL", d)
 	}
+	leader, _ := leaderAndOther(t, members)
+	if n := leader.lessor.expired.Load(); n != 1 {
+		t.Errorf("%d leases have ended, as the leader counts", n)
+	}
 	for i, m := range members {
 		if resp, err := m.LeaseRenew(ctx, id); err != nil || resp.TTL != 0 {
 			t.Errorf("member %d renews what has ended: %v, %v", i, resp, err)

@@ -299,7 +299,10 @@ func (s sink) Opened(term uint64) {
 	signal(s.m.lessor.wake)
 }
 
-func (s sink) LeasesChanged(changes []kv.LeaseChange) { s.m.lessor.changed(changes) }
+func (s sink) LeasesChanged(changes []kv.LeaseChange) {
+	s.m.metrics.leases.count(changes)
+	s.m.lessor.changed(changes)
+}
 
 func (s sink) Published(view *fsm.View) {
 	s.m.committer.kick()

@@ -19,6 +19,7 @@ type memberMetrics struct {
 	commits          prometheus.Histogram
 	defrags          prometheus.Histogram
 	defragging       prometheus.Gauge
+	leases           *leaseFigures
 }
 
 func newMemberMetrics(m *Member) *memberMetrics {
@@ -41,6 +42,7 @@ func newMemberMetrics(m *Member) *memberMetrics {
 		constant("etcd_server_version", "Which version is running. 1 for 'server_version' label with current version.", "server_version", version.EtcdServer),
 		constant("etcd_server_go_version", "Which Go version server is running with. 1 for 'server_go_version' label with current version.", "server_go_version", runtime.Version()),
 	)
+	own.leases = newLeaseFigures(m)
 	m.cfg.Registry.MustRegister(m.raftFigures()...)
 	m.cfg.Registry.MustRegister(m.stateFigures()...)
 	return own
