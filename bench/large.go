@@ -57,7 +57,7 @@ func runLarge(ctx context.Context, args []string) error {
 }
 
 func (r largeResult) String() string {
-	return fmt.Sprintf("%.0f puts/s empty, %.0f full (ratio %.2f), a member's memory %.0f MiB (private %.0f), after a restart %.0f MiB (private %.0f), restart %.2f s",
+	return fmt.Sprintf("%.0f puts/s with few keys, %.0f full (ratio %.2f), a member's memory %.0f MiB (private %.0f), after a restart %.0f MiB (private %.0f), restart %.2f s",
 		r.empty, r.full, r.ratio, r.loaded.now, r.loaded.private, r.started.now, r.started.private, r.restart.Seconds())
 }
 
@@ -166,8 +166,8 @@ func (k *cluster) restart(ctx context.Context) (time.Duration, error) {
 
 func printLarge(systems []string, results map[string][]largeResult) {
 	fmt.Println("\nMany keys (medians; memory of one member, in parentheses what is not pages of mapped files):")
-	fmt.Println("| system   | puts/s, empty store | filled | ratio | resident MiB after the load | after a restart | restart s |")
-	fmt.Println("|----------|---------------------|--------|-------|-----------------------------|-----------------|-----------|")
+	fmt.Println("| system   | puts/s, few keys | filled | ratio | resident MiB after the load | after a restart | restart s |")
+	fmt.Println("|----------|------------------|--------|-------|-----------------------------|-----------------|-----------|")
 	for _, s := range systems {
 		column := func(value func(largeResult) float64) float64 {
 			var values []float64
@@ -180,7 +180,7 @@ func printLarge(systems []string, results map[string][]largeResult) {
 			return fmt.Sprintf("%.0f (%.0f)", column(func(r largeResult) float64 { return of(r).now }),
 				column(func(r largeResult) float64 { return of(r).private }))
 		}
-		fmt.Printf("| %-8s | %19.0f | %6.0f | %5.2f | %27s | %15s | %9.2f |\n", s,
+		fmt.Printf("| %-8s | %16.0f | %6.0f | %5.2f | %27s | %15s | %9.2f |\n", s,
 			column(func(r largeResult) float64 { return r.empty }), column(func(r largeResult) float64 { return r.full }),
 			column(func(r largeResult) float64 { return r.ratio }),
 			resident(func(r largeResult) memory { return r.loaded }), resident(func(r largeResult) memory { return r.started }),
