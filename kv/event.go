@@ -1,0 +1,85 @@
+package kv
+
+import (
+	"sync/atomic"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+// An Event is one record as watches see it. It is shared by all watches that
+// get it: nobody alters what its methods return.
+type Event struct {
+	rev   revision
+	enc   []byte // of mvccpb.KeyValue
+	proto atomic.Pointer[mvccpb.Event]
+	prev  atomic.Pointer[mvccpb.Event] // with prev_kv
+}
+
+// newEvent makes the event of a record. A deletion's record has the key alone;
+// its event tells the revision too.
+func newEvent(r revision, enc []byte) *Event {
+	if r.tomb {
+		del := record{key: encodedKey(enc), mod: r.main}
+		enc = del.encode()
+	}
+	return &Event{rev: r, enc: enc}
+}
+
+// Rev is the revision of the event.
+func (e *Event) Rev() int64 { return e.rev.main }
+
+// Deleted reports whether the event is the deletion of its key.
+func (e *Event) Deleted() bool { return e.rev.tomb }
+
+// Key is the key that changed.
+func (e *Event) Key() []byte { return encodedKey(e.enc) }
+
+// Proto is the event in etcd's form, without prev_kv.
+func (e *Event) Proto() *mvccpb.Event {
+	if p := e.proto.Load(); p != nil {
+		return p
+	}
+	p := &mvccpb.Event{Kv: &mvccpb.KeyValue{}}
+	if e.rev.tomb {
+		p.Type = mvccpb.Event_DELETE
+	}
+	if !fill(p.Kv, e.enc) {
+		panic("kv: the record of an event cannot be decoded")
+	}
+	e.proto.Store(p)
+	return p
+}
+
+// WithPrev is Proto with prev_kv, for events that a watch with PrevKV got.
+func (e *Event) WithPrev() *mvccpb.Event {
+	if p := e.prev.Load(); p != nil {
+		return p
+	}
+	return e.Proto()
+}
+
+// loadPrev looks up the value that the key had at the revision before, which
+// is nil if there was none or that revision is compacted. The first of the
+// watches that want it does so for all.
+func (e *Event) loadPrev(v *View) error {
+	if e.prev.Load() != nil {
+		return nil
+	}
+	p := e.Proto()
+	with := &mvccpb.Event{Type: p.Type, Kv: p.Kv}
+	if before := e.rev.main - 1; before >= v.compactRev {
+		if entry := v.root.get(e.Key()); entry != nil {
+			if r, found := entry.at(before); found {
+				kvs := make([]mvccpb.KeyValue, 1)
+				switch err := v.load([]hit{{entry, r}}, kvs, before, true); {
+				case err == nil:
+					with.PrevKv = &kvs[0]
+				case !IsAnswer(err):
+					return err
+				}
+			}
+		}
+	}
+	e.prev.Store(with)
+	return nil
+}

@@ -1,0 +1,238 @@
+package kv
+
+import (
+	"errors"
+	"sort"
+)
+
+// Next returns the next update, if there is one. Errors, which end the stream:
+// ErrClosed, ErrCorrupt, those of reading the state file.
+func (s *Stream) Next() (u Update, ok bool, err error) {
+	for {
+		s.mu.Lock()
+		switch {
+		case s.closed:
+			s.mu.Unlock()
+			return u, false, ErrClosed
+		case len(s.answers) > 0:
+			u = s.answers[0]
+			if s.answers = s.answers[1:]; len(s.answers) == 0 {
+				s.answers = nil
+			}
+			s.mu.Unlock()
+			signal(s.room)
+			return u, true, nil
+		}
+		asked := s.asked > 0 || len(s.notes) > 0
+		s.mu.Unlock()
+		if asked {
+			if u, ok = s.progress(); ok {
+				return u, true, nil
+			}
+		}
+		u, ok, err = s.step()
+		if ok || err != nil {
+			return u, ok, err
+		}
+		if s.idle() {
+			return u, false, nil
+		}
+	}
+}
+
+func (s *Stream) idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.closed && len(s.answers) == 0 && len(s.ready) == 0 && len(s.behind) == 0
+}
+
+// step takes what is ready for one watch, or reads for one that is behind, in
+// turns.
+func (s *Stream) step() (u Update, ok bool, err error) {
+	s.mu.Lock()
+	if len(s.behind) > 0 && (s.turn || len(s.ready) == 0) {
+		w := s.behind[0]
+		if s.behind = s.behind[1:]; len(s.behind) == 0 {
+			s.behind = nil
+		}
+		s.turn = false
+		gone := w.gone
+		s.mu.Unlock()
+		if gone {
+			return u, false, nil
+		}
+		return s.catchUp(w)
+	}
+	s.turn = true
+	if len(s.ready) == 0 {
+		s.mu.Unlock()
+		return u, false, nil
+	}
+	w := s.ready[0]
+	if s.ready = s.ready[1:]; len(s.ready) == 0 {
+		s.ready = nil
+	}
+	events := s.take(w)
+	s.mu.Unlock()
+	if len(events) == 0 {
+		return u, false, nil
+	}
+	u, err = s.update(w, events)
+	return u, err == nil, err
+}
+
+// take returns what is pending for a watch of the revisions that were routed
+// completely. Called with mu held.
+func (s *Stream) take(w *watch) []*Event {
+	w.queued = false
+	routed := s.h.routed.Load()
+	n := sort.Search(len(w.pending), func(i int) bool { return w.pending[i].rev.main > routed })
+	events := w.pending[:n:n]
+	if w.pending = w.pending[n:]; len(w.pending) == 0 {
+		w.pending = nil
+	}
+	if n > 0 {
+		w.spoke = true
+		s.settled(events)
+	}
+	return events
+}
+
+// update makes the update of events, and looks up what was before them.
+func (s *Stream) update(w *watch, events []*Event) (Update, error) {
+	if w.prevKV {
+		for _, e := range events {
+			if err := s.read(e.loadPrev); err != nil {
+				return Update{}, err
+			}
+		}
+	}
+	return Update{
+		Kind: Events, ID: w.id, Rev: s.h.newest.Load().rev, Events: events,
+		PrevKV: w.prevKV, Fragment: w.fragment,
+	}, nil
+}
+
+// read has fn read the newest view, and again where an install has closed the
+// file of that view meanwhile.
+func (s *Stream) read(fn func(*View) error) error {
+	for {
+		v := s.h.newest.Load()
+		err := fn(v)
+		if !errors.Is(err, ErrClosed) || s.h.newest.Load() == v {
+			return err
+		}
+	}
+}
+
+// catchUp reads for a watch that is behind, and has it join the live ones when
+// it is level.
+func (s *Stream) catchUp(w *watch) (u Update, ok bool, err error) {
+	var events []*Event
+	var end int64
+	var compacted int64
+	err = s.read(func(v *View) (err error) {
+		events, end, err = v.replay(w, w.next, s.h.limits.replay)
+		if errors.Is(err, ErrCompacted) {
+			compacted = v.st.View().compactRev
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, ErrCompacted) {
+		return u, false, err
+	}
+	s.h.mu.Lock()
+	s.mu.Lock()
+	gone := w.gone
+	switch {
+	case gone:
+	case err != nil:
+		s.drop(w)
+	default:
+		w.next = end + 1
+		if w.live = w.next > s.h.routed.Load(); !w.live {
+			s.behind = append(s.behind, w)
+		}
+		w.spoke = w.spoke || len(events) > 0
+	}
+	s.mu.Unlock()
+	s.h.mu.Unlock()
+	switch {
+	case gone:
+		return u, false, nil
+	case err != nil:
+		return Update{Kind: Canceled, ID: w.id, Compacted: compacted}, true, nil
+	case len(events) == 0:
+		return u, false, nil
+	}
+	u, err = s.update(w, events)
+	return u, err == nil, err
+}
+
+// progress answers one of Notify's or AskProgress's questions, if it can be
+// answered now.
+func (s *Stream) progress() (u Update, ok bool) {
+	h := s.h
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.notes) > 0 {
+		w := s.notes[0]
+		s.notes = s.notes[1:]
+		if w.live && len(w.pending) == 0 && !s.early(w) {
+			return Update{Kind: Progress, ID: w.id, Rev: h.routed.Load()}, true
+		}
+	}
+	s.notes = nil
+	if s.asked == 0 {
+		return u, false
+	}
+	if len(s.watches) == 0 || s.anyEarly() {
+		s.asked = 0
+		return u, false
+	}
+	rev := s.handedOver()
+	if rev < s.askedAt {
+		if h.routed.Load() < s.askedAt && !s.waits {
+			s.waits = true
+			h.waiting = append(h.waiting, s)
+		}
+		return u, false
+	}
+	s.asked--
+	signal(s.room)
+	return Update{Kind: Progress, ID: AllWatches, Rev: rev}, true
+}
+
+// early reports whether a watch starts in the future. Called with mu held.
+func (s *Stream) early(w *watch) bool { return w.next > s.h.newest.Load().rev+1 }
+
+func (s *Stream) anyEarly() bool {
+	if s.latest <= s.h.newest.Load().rev {
+		return false
+	}
+	for _, w := range s.watches {
+		if s.early(w) {
+			return true
+		}
+	}
+	return false
+}
+
+// handedOver is the revision up to which the consumer has everything. Called
+// with both mu held.
+func (s *Stream) handedOver() int64 {
+	rev := s.h.routed.Load()
+	for _, w := range s.ready {
+		if len(w.pending) > 0 {
+			rev = min(rev, w.pending[0].rev.main-1)
+		}
+	}
+	for _, w := range s.behind {
+		if !w.gone {
+			rev = min(rev, w.next-1)
+		}
+	}
+	return rev
+}
