@@ -7,6 +7,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/conclave-kv/conclave/internal/conclavepb"
+	"github.com/conclave-kv/conclave/kv"
 	"github.com/conclave-kv/conclave/member"
 )
 
@@ -43,6 +44,11 @@ type Backend interface {
 	LeaseRenew(ctx context.Context, id int64) (*pb.LeaseKeepAliveResponse, error)
 	LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error)
 	LeaseLeases(ctx context.Context) (*pb.LeaseLeasesResponse, error)
+
+	// NewWatchStream makes a stream of watches on this member's state, which the
+	// caller closes. Header is a complete header at a revision. Neither blocks.
+	NewWatchStream() *kv.Stream
+	Header(revision int64) *pb.ResponseHeader
 
 	// Status describes this member from its own knowledge, without quorum:
 	// every field of the response, errors (no leader, alarms) included.

@@ -26,6 +26,7 @@ type fakeBackend struct {
 	keys    map[string]*mvccpb.KeyValue
 	alarms  []*pb.AlarmMember
 	learner bool
+	hub     *kv.Hub
 
 	snapshot member.Snapshot // nil: refused
 
@@ -37,11 +38,19 @@ type fakeBackend struct {
 }
 
 func newFakeBackend() *fakeBackend {
-	b := &fakeBackend{rev: 1, keys: make(map[string]*mvccpb.KeyValue)}
+	b := &fakeBackend{rev: 1, keys: make(map[string]*mvccpb.KeyValue), hub: kv.NewHub(&kv.View{})}
 	b.leader.Store(7)
 	v := version.Cluster
 	b.version.Store(&v)
 	return b
+}
+
+// NewWatchStream is of a store of its own: watches are shown on a member.
+func (b *fakeBackend) NewWatchStream() *kv.Stream { return b.hub.NewStream() }
+
+// Header is complete, at a revision.
+func (b *fakeBackend) Header(revision int64) *pb.ResponseHeader {
+	return &pb.ResponseHeader{ClusterId: 1, MemberId: 7, Revision: revision, RaftTerm: 2}
 }
 
 func (b *fakeBackend) header() *pb.ResponseHeader {

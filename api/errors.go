@@ -73,6 +73,9 @@ var errorTable = []struct {
 	{kv.ErrLeaseNotFound, rpctypes.ErrGRPCLeaseNotFound},
 	{kv.ErrLeaseExists, rpctypes.ErrGRPCLeaseExist},
 	{kv.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
+	// These two are told in a response of the stream, as text.
+	{kv.ErrDuplicateWatch, status.Error(codes.Unknown, "mvcc: "+kv.ErrDuplicateWatch.Error())},
+	{kv.ErrEmptyRange, status.Error(codes.Unknown, "mvcc: "+kv.ErrEmptyRange.Error())},
 	{kv.ErrClosed, rpctypes.ErrGRPCStopped}, // only at the end of the process: see member.Range
 }
 

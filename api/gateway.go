@@ -23,6 +23,7 @@ import (
 var gatewayServices = []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
 	gw.RegisterKVHandler,
 	gw.RegisterLeaseHandler,
+	gw.RegisterWatchHandler,
 	gw.RegisterClusterHandler,
 	gw.RegisterMaintenanceHandler,
 }

@@ -52,6 +52,9 @@ func (s *Server) newGRPC() {
 		validate: validator{maxTxnOps: o.MaxTxnOps, maxRequestBytes: o.MaxRequestBytes},
 	})
 	pb.RegisterLeaseServer(s.grpc, &leaseService{backend: o.Backend})
+	pb.RegisterWatchServer(s.grpc, &watchService{
+		backend: o.Backend, fragment: o.MaxRequestBytes + grpcOverhead, notify: o.WatchProgressInterval, receive: &s.wg,
+	})
 	pb.RegisterClusterServer(s.grpc, &clusterService{backend: o.Backend})
 	pb.RegisterMaintenanceServer(s.grpc, &maintenanceService{backend: o.Backend, pace: o.snapshotPace, sending: &s.wg})
 	conclavepb.RegisterDebugServer(s.grpc, &debugService{backend: o.Backend, ready: o.Ready})

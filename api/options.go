@@ -61,7 +61,10 @@ type Options struct {
 	ElectionTimeout   time.Duration // default 1 s (--election-timeout)
 	RequestTimeout    time.Duration // of a health check's read; default 5 s + 2 election timeouts
 	StopTimeout       time.Duration // for calls to end by themselves at Close; default RequestTimeout
-	SlowRequest       time.Duration // longer unary calls are logged; default 300 ms, negative: none
+	// WatchProgressInterval is how often watches that ask for it are told how far
+	// they are; default 10 min (--watch-progress-notify-interval).
+	WatchProgressInterval time.Duration
+	SlowRequest           time.Duration // longer unary calls are logged; default 300 ms, negative: none
 
 	snapshotPace snapshotPace // default defaultPace; for tests
 }
@@ -96,6 +99,7 @@ func (o Options) withDefaults() (Options, error) {
 	orDefault(&o.ElectionTimeout, time.Second)
 	orDefault(&o.RequestTimeout, 5*time.Second+2*o.ElectionTimeout)
 	orDefault(&o.StopTimeout, o.RequestTimeout)
+	orDefault(&o.WatchProgressInterval, 10*time.Minute)
 	orDefault(&o.SlowRequest, 300*time.Millisecond)
 	orDefault(&o.snapshotPace, defaultPace)
 	return o, nil

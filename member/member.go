@@ -143,7 +143,7 @@ func (m *Member) Start(node *raftstore.Node) {
 	m.mesh.Handle(raftstore.KindHashKV, m.answerHash)
 	m.mesh.Handle(raftstore.KindLeaseRenew, m.answerRenew)
 	m.mesh.Handle(raftstore.KindLeaseTTL, m.answerTTL)
-	for _, run := range []func(){m.proposer.run, m.committer.run, m.defragmenter.run, (&inspector{m: m}).run, m.introduce, m.space.watch, m.compact, m.lead, m.keepClock, m.endLeases} {
+	for _, run := range []func(){m.proposer.run, m.committer.run, m.defragmenter.run, (&inspector{m: m}).run, m.introduce, m.space.watch, m.compact, m.lead, m.keepClock, m.endLeases, m.routeWatches} {
 		m.work.Add(1)
 		go func() {
 			defer m.work.Done()

@@ -120,6 +120,7 @@ func (p *prepared) Install() (drain func() error) {
 	m.loaded = p.loaded
 	m.file.Store(p.file)
 	view := m.publishView()
+	m.hub.Reset(view.KV)
 	m.applying.Unlock()
 	m.expect(-1)
 	m.sink.Installed(view)

@@ -35,6 +35,7 @@ type Machine struct {
 	log        zerolog.Logger
 	file       atomic.Pointer[stateFile] // replaced by an install, with applying held
 	view       atomic.Pointer[View]
+	hub        *kv.Hub
 
 	// installs is held by the end of a defragmentation, and guards preparing:
 	// how many received files may be about to take the name of the one in use.
@@ -108,7 +109,7 @@ func Open(o Options) (*Machine, error) {
 	}
 	m := &Machine{quota: o.Quota, maxBacklog: maxBacklog, defrag: defaultDefrag, sink: noSink{}, log: o.Log, loaded: l}
 	m.file.Store(f)
-	m.publishView()
+	m.hub = kv.NewHub(m.publishView().KV)
 	return m, nil
 }
 
@@ -125,6 +126,9 @@ func (m *Machine) did(what string) {
 
 // View is the newest published state. Safe for concurrent use.
 func (m *Machine) View() *View { return m.view.Load() }
+
+// Hub has the watches of the keys, over installs. Somebody has to call its Route.
+func (m *Machine) Hub() *kv.Hub { return m.hub }
 
 // Applied is the index of the newest entry published. Safe for concurrent use.
 func (m *Machine) Applied() uint64 { return m.view.Load().Applied }
@@ -164,7 +168,7 @@ func (m *Machine) Prune() bool {
 		return false
 	}
 	_, keys := f.keys.NewBatch().Freeze()
-	m.publishView()
+	m.hub.Publish(m.publishView().KV, keys)
 	f.queue.push(&changeSet{at: m.at, keys: keys})
 	return true
 }
@@ -188,6 +192,9 @@ func (m *Machine) Publish() {
 	_, set.ledger = m.ledger.Freeze()
 	set.at = m.at
 	view := m.publishView()
+	if set.keys != nil {
+		m.hub.Publish(view.KV, set.keys)
+	}
 	m.file.Load().queue.push(&set)
 	if set.keys != nil && len(set.keys.Leases()) > 0 {
 		m.sink.LeasesChanged(set.keys.Leases())
