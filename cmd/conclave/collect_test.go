@@ -10,7 +10,7 @@ import (
 
 func TestGrowthPercent_bounds(t *testing.T) {
 	for alive, grown := range map[uint64]uint64{
-		1 << 20: 64 << 20, 32 << 20: 64 << 20, 64 << 20: 64 << 20, 100 << 20: 100 << 20, 200 << 20: 200 << 20, 256 << 20: 256 << 20, 1 << 30: 256 << 20,
+		1 << 20: 64 << 20, 32 << 20: 64 << 20, 64 << 20: 64 << 20, 100 << 20: 100 << 20, 150 << 20: 150 << 20, 256 << 20: 192 << 20, 1 << 30: 192 << 20,
 	} {
 		got := alive * uint64(growthPercent(alive)) / 100
 		if got > grown || got < grown-alive/50 {
