@@ -79,9 +79,9 @@ func (ch *child) wait(signals <-chan os.Signal, lost <-chan struct{}) error {
 func (ch *child) end() {
 	ch.signal(syscall.SIGTERM)
 	select {
-	case <-ch.exited:
+	case <-ch.exited: //nolint:errcheck // it was ended: how does not matter
 	case <-time.After(endGrace):
-		defer func() { <-ch.exited }()
+		defer func() { <-ch.exited }() //nolint:errcheck // likewise
 	}
 	// What the command has started may have survived it. The number of the
 	// group is nobody else's while any of it is left.

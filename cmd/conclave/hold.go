@@ -93,7 +93,7 @@ func (h *hold) await(signals <-chan os.Signal, expired error, take func(context.
 		cause = expired
 	}
 	select {
-	case <-done:
+	case <-done: //nolint:errcheck // it was given up: the cause counts
 	case <-signals:
 	case <-time.After(cleanupBound):
 	}
