@@ -114,6 +114,10 @@ type Config struct {
 	// it after KeepAliveTimeout without an answer (0: no pings).
 	KeepAliveMinTime, KeepAliveInterval, KeepAliveTimeout time.Duration
 
+	// WatchProgressInterval is how often watches that ask for it are told how far
+	// they are, at least 100 ms; 0 is the default of 10 minutes.
+	WatchProgressInterval time.Duration
+
 	// EnableGRPCGateway serves JSON clients below /v3/.
 	EnableGRPCGateway bool
 	// CORS are the origins, scheme://host[:port], whose web pages may use the

@@ -151,6 +151,7 @@ func TestConfig_refused(t *testing.T) {
 		"--snapshot-catchup-entries":     func(c *Config) { c.SnapshotCatchUpEntries = 0 },
 		"--max-txn-ops":                  func(c *Config) { c.MaxTxnOps = 0 },
 		"--max-concurrent-streams":       func(c *Config) { c.MaxConcurrentStreams = 0 },
+		"--watch-progress-notify":        func(c *Config) { c.WatchProgressInterval = time.Millisecond },
 		"--peer-key-file":                func(c *Config) { c.PeerTLS.KeyFile = file },
 		"--client-crl-file needs":        func(c *Config) { c.ClientTLS.CRLFile = file },
 		"--peer-client-cert-auth needs":  func(c *Config) { c.PeerTLS.ClientCertAuth = true },

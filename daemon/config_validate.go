@@ -25,8 +25,10 @@ var (
 // because the state file's address space, twice the quota, is reserved at once.
 const (
 	maxElectionTimeout = 50 * time.Second
-	maxNameBytes       = 255
-	maxQuota           = 1 << 40
+	// minWatchProgress is etcd's bound too.
+	minWatchProgress = 100 * time.Millisecond
+	maxNameBytes     = 255
+	maxQuota         = 1 << 40
 )
 
 // Validate checks the values as given, before WithDefaults. It opens the files
@@ -184,6 +186,8 @@ func (c Config) validateLimits() error {
 		return errors.New("--snapshot-catchup-entries 0 would send the whole state to every member that is one entry behind; etcd's default is 5000")
 	case c.MaxTxnOps == 0:
 		return errors.New("--max-txn-ops 0 would refuse every transaction; etcd's default is 128")
+	case c.WatchProgressInterval != 0 && c.WatchProgressInterval < minWatchProgress:
+		return fmt.Errorf("--watch-progress-notify-interval %v is too short; use %v or more, or 0 for the default of 10m", c.WatchProgressInterval, minWatchProgress)
 	case c.MaxConcurrentStreams == 0:
 		return errors.New("--max-concurrent-streams 0 would refuse every request; etcd's default is 4294967295")
 	}

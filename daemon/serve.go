@@ -35,6 +35,8 @@ func (d *Daemon) serve(context.Context) error {
 		KeepaliveTimeout:  d.cfg.KeepAliveTimeout,
 		ElectionTimeout:   d.cfg.ElectionTimeout,
 		RequestTimeout:    d.cfg.RequestTimeout(),
+
+		WatchProgressInterval: d.cfg.WatchProgressInterval,
 	})
 	if err != nil {
 		return err

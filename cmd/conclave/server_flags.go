@@ -99,7 +99,9 @@ func peerSecurityFlags() []serverFlag {
 	}
 }
 
+// limitFlags also has etcd 3.5's name of one of them, which kubeadm still writes.
 func limitFlags() []serverFlag {
+	progress := func(c *daemon.Config) *time.Duration { return &c.WatchProgressInterval }
 	return []serverFlag{
 		numberFlag("quota-backend-bytes", "bytes in use of the state file at which writes are refused (default: 2 GiB; below 0: none)", func(c *daemon.Config) *int64 { return &c.QuotaBackendBytes }),
 		boolFlag("background-defrag", "give free space in the state file back, one member at a time (default: true)", func(c *daemon.Config) *bool { return &c.BackgroundDefrag }),
@@ -111,6 +113,8 @@ func limitFlags() []serverFlag {
 		numberFlag("max-request-bytes", "size limit of a request (default: 1572864)", func(c *daemon.Config) *uint { return &c.MaxRequestBytes }),
 		numberFlag("max-txn-ops", "operations in a transaction (default: 128)", func(c *daemon.Config) *uint { return &c.MaxTxnOps }),
 		numberFlag("max-concurrent-streams", "streams of one client connection (default: 4294967295)", func(c *daemon.Config) *uint32 { return &c.MaxConcurrentStreams }),
+		durationFlag("watch-progress-notify-interval", "pause between notifications of watches that ask for progress (default: 10m)", progress),
+		durationFlag("experimental-watch-progress-notify-interval", "as --watch-progress-notify-interval", progress),
 		durationFlag("grpc-keepalive-min-time", "shortest pause between a client's pings (default: 5s)", func(c *daemon.Config) *time.Duration { return &c.KeepAliveMinTime }),
 		durationFlag("grpc-keepalive-interval", "pause between the server's pings (default: 2h)", func(c *daemon.Config) *time.Duration { return &c.KeepAliveInterval }),
 		durationFlag("grpc-keepalive-timeout", "time for the answer to a ping (default: 20s)", func(c *daemon.Config) *time.Duration { return &c.KeepAliveTimeout }),

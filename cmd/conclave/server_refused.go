@@ -109,7 +109,6 @@ var selfSignedFlags = []refusedFlag{
 var compactionFlags = []refusedFlag{
 	{name: "compaction-batch-limit", accept: []string{"0", "1000"}, instead: insteadSteps},
 	{name: "compaction-sleep-interval", accept: []string{"0", "0s", "10ms"}, instead: insteadSteps},
-	{name: "watch-progress-notify-interval", accept: []string{"0", "0s", "10m", "10m0s"}},
 }
 
 var tracingFlags = []refusedFlag{
@@ -132,7 +131,7 @@ func experimentalFlags() []refusedFlag {
 		"enable-lease-checkpoint-persist": true, "memory-mlock": true,
 		"peer-skip-client-san-verification": true, "snapshot-catchup-entries": false,
 		"stop-grpc-service-on-defrag": true, "txn-mode-write-with-shared-buffer": true,
-		"warning-apply-duration": false, "warning-unary-request-duration": false, "watch-progress-notify-interval": false,
+		"warning-apply-duration": false, "warning-unary-request-duration": false,
 	}
 	var out []refusedFlag
 	for name, boolean := range names {
