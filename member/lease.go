@@ -68,7 +68,7 @@ func (m *Member) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest) (*pb
 func (m *Member) LeaseRenew(ctx context.Context, id int64) (*pb.LeaseKeepAliveResponse, error) {
 	resp := &pb.LeaseKeepAliveResponse{Header: m.Header(m.View().KV.Rev()), ID: id}
 	ttl, _, all, err := m.lessor.prolong(id)
-	if all != nil || errors.Is(err, errNotLessor) {
+	if all != nil || err != nil {
 		ttl, err = m.renewSlowly(ctx, id)
 	}
 	if err != nil && !errors.Is(err, kv.ErrLeaseNotFound) {
@@ -78,8 +78,32 @@ func (m *Member) LeaseRenew(ctx context.Context, id int64) (*pb.LeaseKeepAliveRe
 	return resp, nil
 }
 
-// renewSlowly renews a lease where that takes others, or time.
+// renewSlowly renews a lease where that takes others, or time. That there is no
+// such lease is believed when this member's own state says so too: the leader,
+// which applies what its own disk has, may come to a grant after the member that
+// has answered it.
 func (m *Member) renewSlowly(ctx context.Context, id int64) (ttl int64, err error) {
+	ctx, cancel := m.bounded(ctx)
+	defer cancel()
+	for {
+		ttl, err = m.askRenewal(ctx, id)
+		if !errors.Is(err, kv.ErrLeaseNotFound) {
+			return ttl, err
+		}
+		if err := m.linearize(ctx); err != nil {
+			return 0, err
+		}
+		if _, found := m.View().KV.Lease(id); !found {
+			return 0, kv.ErrLeaseNotFound
+		}
+		if !m.pause(retryPropose) {
+			return 0, ErrStopped
+		}
+	}
+}
+
+// askRenewal asks the leader once it is known.
+func (m *Member) askRenewal(ctx context.Context, id int64) (ttl int64, err error) {
 	err = m.askLeader(ctx, func(ctx context.Context, leader uint64) (err error) {
 		if leader == m.cfg.ID {
 			ttl, err = m.lessor.await(ctx, id)
@@ -143,6 +167,9 @@ func (m *Member) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveReque
 			resp.TTL, resp.GrantedTTL, err = m.lessor.remaining(r.ID)
 		} else {
 			resp.TTL, resp.GrantedTTL, err = m.remoteTTL(ctx, leader, r.ID)
+		}
+		if _, found := m.View().KV.Lease(r.ID); found && err == nil && resp.GrantedTTL == 0 {
+			return errNotLessor // the leader comes to the grant later than this member; see renewSlowly
 		}
 		return err
 	})
