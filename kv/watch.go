@@ -49,14 +49,6 @@ func newWatch(s *Stream, id int64, w Watch) *watch {
 	}
 }
 
-func (w *watch) span() span {
-	sp := span{lo: []byte(w.key), single: w.single}
-	if w.end != "" {
-		sp.hi = []byte(w.end)
-	}
-	return sp
-}
-
 // holds reports whether key is in the range.
 func (w *watch) holds(key []byte) bool {
 	if w.single {

@@ -11,7 +11,7 @@ import (
 )
 
 // await returns the next update of a stream.
-func await(t *testing.T, ctx context.Context, s *kv.Stream) kv.Update {
+func await(ctx context.Context, t *testing.T, s *kv.Stream) kv.Update {
 	t.Helper()
 	for {
 		u, ok, err := s.Next()
@@ -40,7 +40,7 @@ func TestWatch_everyMember(t *testing.T) {
 		if _, err := streams[i].Create(0, kv.Watch{Key: []byte("k"), End: []byte("l"), Start: 1}); err != nil {
 			t.Fatal(err)
 		}
-		if u := await(t, ctx, streams[i]); u.Kind != kv.Created || u.ID != 0 {
+		if u := await(ctx, t, streams[i]); u.Kind != kv.Created || u.ID != 0 {
 			t.Fatalf("got %+v, want the creation", u)
 		}
 	}
@@ -52,7 +52,7 @@ func TestWatch_everyMember(t *testing.T) {
 	}
 	for i, s := range streams {
 		for n := 0; n < puts; {
-			for _, e := range await(t, ctx, s).Events {
+			for _, e := range await(ctx, t, s).Events {
 				if want := fmt.Sprint("k", n); string(e.Key()) != want {
 					t.Fatalf("member %d: event of %q, want %q", i, e.Key(), want)
 				}
@@ -62,7 +62,7 @@ func TestWatch_everyMember(t *testing.T) {
 	}
 	s := streams[0]
 	s.AskProgress()
-	if u := await(t, ctx, s); u.Kind != kv.Progress || u.Rev != all[0].View().KV.Rev() {
+	if u := await(ctx, t, s); u.Kind != kv.Progress || u.Rev != all[0].View().KV.Rev() {
 		t.Errorf("got %+v, want progress up to revision %d", u, all[0].View().KV.Rev())
 	}
 }
