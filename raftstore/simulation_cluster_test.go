@@ -120,7 +120,10 @@ func (s *simulation) runs() []*simRun {
 // start runs a process on the member's disk, unless one runs.
 func (s *simulation) start(id uint64) {
 	m := s.member(id)
-	if m.run != nil || m.spare || m.removed {
+	m.mu.Lock() // a process that is removed ends by itself
+	idle := m.run == nil && !m.spare && !m.removed
+	m.mu.Unlock()
+	if !idle {
 		return
 	}
 	m.disk.release() // nobody is there to do it while this waits
