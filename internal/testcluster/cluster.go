@@ -249,6 +249,23 @@ func (m *Member) AwaitEnd() error {
 	}
 }
 
+// AwaitFirstEnd waits until one of two members ends by itself, and returns the
+// other one and what the one that ended said.
+func AwaitFirstEnd(a, b *Member) (other *Member, err error) {
+	a.cluster.t.Helper()
+	ended, other := a, b
+	select {
+	case err = <-a.done:
+	case err = <-b.done:
+		ended, other = b, a
+	case <-time.After(startTimeout):
+		a.cluster.t.Fatalf("neither %s nor %s has ended after %v", a.Name, b.Name, startTimeout)
+	}
+	ended.Daemon = nil
+	ended.cancel()
+	return other, err
+}
+
 // Stop stops the member in an orderly way, if it runs.
 func (m *Member) Stop() {
 	m.cluster.t.Helper()
