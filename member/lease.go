@@ -11,7 +11,6 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/conclave-kv/conclave/kv"
-	"github.com/conclave-kv/conclave/raftstore"
 	"github.com/conclave-kv/conclave/raftstore/fsm"
 )
 
@@ -19,7 +18,8 @@ import (
 const maxLeaseTTL = 9_000_000_000
 
 // LeaseGrant makes a lease. Without an id it gets a random one; a TTL below the
-// least one is raised to it.
+// least one is raised to it. It is answered when whoever leads next keeps to it;
+// the TTL of the answer is less than the granted one if that took long.
 func (m *Member) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
 	if r.TTL > maxLeaseTTL {
 		return nil, ErrLeaseTooLong
@@ -36,6 +36,9 @@ func (m *Member) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*pb.L
 			continue
 		}
 		if err != nil {
+			return nil, err
+		}
+		if resp.TTL, err = m.coverGrant(ctx, resp.ID); err != nil {
 			return nil, err
 		}
 		m.fill(resp.Header)
@@ -78,109 +81,27 @@ func (m *Member) LeaseRenew(ctx context.Context, id int64) (*pb.LeaseKeepAliveRe
 	return resp, nil
 }
 
-// renewSlowly renews a lease where that takes others, or time. That there is no
-// such lease is believed when this member's own state says so too: the leader,
-// which applies what its own disk has, may come to a grant after the member that
-// has answered it.
-func (m *Member) renewSlowly(ctx context.Context, id int64) (ttl int64, err error) {
-	ctx, cancel := m.bounded(ctx)
-	defer cancel()
-	for {
-		ttl, err = m.askRenewal(ctx, id)
-		if !errors.Is(err, kv.ErrLeaseNotFound) {
-			return ttl, err
-		}
-		if err := m.linearize(ctx); err != nil {
-			return 0, err
-		}
-		if _, found := m.View().KV.Lease(id); !found {
-			return 0, kv.ErrLeaseNotFound
-		}
-		if !m.pause(retryPropose) {
-			return 0, ErrStopped
-		}
-	}
-}
-
-// askRenewal asks the leader once it is known.
-func (m *Member) askRenewal(ctx context.Context, id int64) (ttl int64, err error) {
-	err = m.askLeader(ctx, func(ctx context.Context, leader uint64) (err error) {
-		if leader == m.cfg.ID {
-			ttl, err = m.lessor.await(ctx, id)
-		} else {
-			ttl, err = m.renewals.renew(ctx, leader, id)
-		}
-		return err
-	})
-	return ttl, err
-}
-
-// askLeader asks whoever leads, until there is an answer: ask returns nil or
-// kv.ErrLeaseNotFound. What is asked does no harm when it is done twice.
-func (m *Member) askLeader(ctx context.Context, ask func(ctx context.Context, leader uint64) error) error {
-	ctx, cancel := m.bounded(ctx)
-	defer cancel()
-	for {
-		lead, changed := m.node.Leadership()
-		if lead.Leader != 0 {
-			err := ask(ctx, lead.Leader)
-			if err == nil || errors.Is(err, kv.ErrLeaseNotFound) {
-				return err
-			}
-		}
-		pause := time.NewTimer(retryPropose)
-		select {
-		case <-changed:
-		case <-pause.C:
-		case <-ctx.Done():
-		case <-m.ctx.Done():
-		}
-		pause.Stop()
-		switch {
-		case m.ctx.Err() != nil:
-			return ErrStopped
-		case errors.Is(ctx.Err(), context.Canceled):
-			return ctx.Err()
-		case ctx.Err() != nil:
-			return m.timeoutError()
-		}
-	}
-}
-
-// bounded is ctx with the time that a request may take.
-func (m *Member) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, m.cfg.RequestTimeout)
-}
-
 // LeaseTimeToLive tells how long a lease has, -1 for one that there is not.
 func (m *Member) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
+	ctx, cancel := m.bounded(ctx)
+	defer cancel()
 	if err := m.linearize(ctx); err != nil {
-		return nil, err
+		return nil, m.leaderless(err)
 	}
 	view := m.View().KV
 	resp := &pb.LeaseTimeToLiveResponse{Header: m.Header(view.Rev()), ID: r.ID, TTL: -1}
 	if _, found := view.Lease(r.ID); !found {
 		return resp, nil
 	}
-	err := m.askLeader(ctx, func(ctx context.Context, leader uint64) (err error) {
-		if leader == m.cfg.ID {
-			resp.TTL, resp.GrantedTTL, err = m.lessor.remaining(r.ID)
-		} else {
-			resp.TTL, resp.GrantedTTL, err = m.remoteTTL(ctx, leader, r.ID)
-		}
-		if _, found := m.View().KV.Lease(r.ID); found && err == nil && resp.GrantedTTL == 0 {
-			return errNotLessor // the leader comes to the grant later than this member; see renewSlowly
-		}
-		return err
-	})
+	left, granted, err := m.askTTL(ctx, r.ID)
 	switch {
-	case errors.Is(err, ErrTimeoutLeaderFail):
-		return nil, ErrLeaderChanged
+	case errors.Is(err, kv.ErrLeaseNotFound), err == nil && left < 0:
+		return resp, nil
 	case err != nil:
 		return nil, err
-	case resp.TTL < 0:
-		resp.GrantedTTL = 0
-	case r.Keys:
+	}
+	resp.TTL, resp.GrantedTTL = left, granted
+	if r.Keys {
 		resp.Keys = view.LeaseKeys(r.ID)
 	}
 	return resp, nil
@@ -202,30 +123,4 @@ func (m *Member) LeaseLeases(context.Context) (*pb.LeaseLeasesResponse, error) {
 		resp.Leases = append(resp.Leases, &pb.LeaseStatus{ID: l.ID})
 	}
 	return resp, nil
-}
-
-// remoteTTL is lessor.remaining of another member.
-func (m *Member) remoteTTL(ctx context.Context, leader uint64, id int64) (left, ttl int64, err error) {
-	answer, err := m.mesh.Call(ctx, leader, raftstore.KindLeaseTTL, appendIDs(nil, id))
-	if err != nil {
-		return 0, 0, err
-	}
-	got, err := decodeIDs(answer)
-	if err != nil || len(got) != 2 {
-		return 0, 0, errMalformed
-	}
-	return got[0], got[1], nil
-}
-
-// answerTTL answers a peer.
-func (m *Member) answerTTL(ctx context.Context, _ uint64, payload []byte) ([]byte, error) {
-	ids, err := decodeIDs(payload)
-	if err != nil || len(ids) != 1 {
-		return nil, errMalformed
-	}
-	left, ttl, err := m.lessor.remaining(ids[0])
-	if err != nil {
-		return nil, &raftstore.CallError{Code: codeNotLeader, Text: err.Error()}
-	}
-	return appendIDs(nil, left, ttl), nil
 }

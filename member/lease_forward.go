@@ -16,32 +16,69 @@ const (
 	renewCalls = 8
 	// maxForwarded bounds the renewals of one call.
 	maxForwarded = 1024
+	// maxRenewing bounds the leases whose renewal waits for a call to take it,
+	// which are some 10 MB then.
+	maxRenewing = 64 << 10
 	// unanswered stands for a renewal that is to be asked for again.
 	unanswered = -1
 )
 
-// renewals brings renewals to the leader, many in one call.
+// renewals brings renewals to the leader, many in one call. Renewals of one
+// lease that wait for the same call are one.
 type renewals struct {
 	m *Member
 
-	mu    sync.Mutex
-	queue []*renewal
-	calls int
+	mu     sync.Mutex
+	queue  []*renewal // that no call has taken
+	queued map[renewing]*renewal
+	calls  int
+}
+
+// renewing is what a renewal asks, and whom.
+type renewing struct {
+	leader uint64
+	id     int64
 }
 
 type renewal struct {
-	leader uint64
-	id     int64
-	ttl    int64
-	err    error
-	done   chan struct{}
+	renewing
+	ttl  int64
+	err  error
+	done chan struct{}
 }
 
 // renew renews a lease at the leader. A lease that there is not is
-// kv.ErrLeaseNotFound; another error means that the leader gave no answer.
+// kv.ErrLeaseNotFound; with ErrTooManyRequests the leader was not asked; another
+// error means that it gave no answer.
 func (f *renewals) renew(ctx context.Context, leader uint64, id int64) (int64, error) {
-	r := &renewal{leader: leader, id: id, done: make(chan struct{})}
+	r, err := f.enqueue(renewing{leader, id})
+	if err != nil {
+		return 0, err
+	}
+	select {
+	case <-r.done:
+		return r.ttl, r.err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+// enqueue returns the renewal that waits already, or a new one. One that nobody
+// waits for any more keeps its place until a call takes it.
+func (f *renewals) enqueue(what renewing) (*renewal, error) {
 	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r := f.queued[what]; r != nil {
+		return r, nil
+	}
+	if len(f.queue) >= maxRenewing {
+		return nil, ErrTooManyRequests
+	}
+	r := &renewal{renewing: what, done: make(chan struct{})}
+	if f.queued == nil {
+		f.queued = make(map[renewing]*renewal)
+	}
+	f.queued[what] = r
 	f.queue = append(f.queue, r)
 	if f.calls < renewCalls {
 		f.calls++
@@ -51,34 +88,37 @@ func (f *renewals) renew(ctx context.Context, leader uint64, id int64) (int64, e
 			f.run()
 		}()
 	}
-	f.mu.Unlock()
-	select {
-	case <-r.done:
-		return r.ttl, r.err
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	}
+	return r, nil
 }
 
 // run calls until nothing waits.
 func (f *renewals) run() {
 	for {
-		f.mu.Lock()
-		n := 0
-		for n < min(len(f.queue), maxForwarded) && f.queue[n].leader == f.queue[0].leader {
-			n++
-		}
-		if n == 0 {
-			f.calls--
-			f.queue = nil
-			f.mu.Unlock()
+		batch := f.take()
+		if len(batch) == 0 {
 			return
 		}
-		batch := f.queue[:n:n]
-		f.queue = f.queue[n:]
-		f.mu.Unlock()
 		f.call(batch)
 	}
+}
+
+// take returns what one call takes. With nothing, the caller ends.
+func (f *renewals) take() []*renewal {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := 0
+	for n < min(len(f.queue), maxForwarded) && f.queue[n].leader == f.queue[0].leader {
+		delete(f.queued, f.queue[n].renewing)
+		n++
+	}
+	if n == 0 {
+		f.calls--
+		f.queue, f.queued = nil, nil
+		return nil
+	}
+	batch := f.queue[:n:n]
+	f.queue = f.queue[n:]
+	return batch
 }
 
 func (f *renewals) call(batch []*renewal) {
@@ -119,6 +159,7 @@ func (m *Member) answerRenew(ctx context.Context, _ uint64, payload []byte) ([]b
 	}
 	ctx, cancel := m.bounded(ctx)
 	defer cancel()
+	asked := m.lessor.time()
 	ttls := make([]int64, len(ids))
 	var slow []int
 	for i, id := range ids {
@@ -133,7 +174,7 @@ func (m *Member) answerRenew(ctx context.Context, _ uint64, payload []byte) ([]b
 		}
 	}
 	for _, i := range slow {
-		ttl, err := m.lessor.await(ctx, ids[i])
+		ttl, err := m.lessor.awaitRenewal(ctx, ids[i], asked)
 		if err != nil && !errors.Is(err, kv.ErrLeaseNotFound) {
 			ttl = unanswered
 		}

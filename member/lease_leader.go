@@ -149,6 +149,9 @@ func (m *Member) endLeases() {
 		if term == 0 || !m.confirmLead(term) {
 			continue
 		}
+		if m.View().Alarms.StopWrites() {
+			continue // keys do not change: leases end, with theirs, when the alarm does
+		}
 		term, ids := m.lessor.ended(maxEnding)
 		if len(ids) == 0 {
 			continue
@@ -201,7 +204,11 @@ func (m *Member) portions(ids []int64) (parts [][]int64) {
 func (m *Member) endAll(term uint64, ids []int64) bool {
 	for m.lessor.leads() == term {
 		err := m.propose1(fsm.KindLeaseExpire, &conclavepb.LeaseExpire{Term: term, Ids: slices.Clone(ids)})
-		if err == nil || errors.Is(err, fsm.ErrDeposed) {
+		switch {
+		case err == nil, errors.Is(err, fsm.ErrDeposed):
+			return true
+		case errors.Is(err, fsm.ErrCorruptCluster): // the alarm came in between
+			m.lessor.spare(term, ids)
 			return true
 		}
 		if !m.pause(retryLease) {

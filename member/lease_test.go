@@ -101,3 +101,82 @@ func TestLease_leaderChange(t *testing.T) {
 		t.Errorf("the lease ended %v after its renewal", d)
 	}
 }
+
+// While a user's CORRUPT alarm is raised no lease ends, since keys do not
+// change, and nothing is proposed in vain. When it goes, leases end.
+func TestLease_corruptAlarm(t *testing.T) {
+	f := startCluster(t, 1)[0]
+	ctx := limited(t)
+	alarm := func(action pb.AlarmRequest_AlarmAction) {
+		t.Helper()
+		if _, err := f.Alarm(ctx, &pb.AlarmRequest{Action: action, Alarm: pb.AlarmType_CORRUPT}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	short, err := f.LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	long, err := f.LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: 600})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Put(ctx, &pb.PutRequest{Key: []byte("k"), Lease: short.ID}); err != nil {
+		t.Fatal(err)
+	}
+	alarm(pb.AlarmRequest_ACTIVATE)
+	if _, err := f.LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: 600}); !errors.Is(err, ErrCorruptCluster) {
+		t.Errorf("a grant: %v", err)
+	}
+	if _, err := f.LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: long.ID}); !errors.Is(err, ErrCorruptCluster) {
+		t.Errorf("a revocation: %v", err)
+	}
+	until := func(what string, cond func() bool) {
+		t.Helper()
+		for !cond() {
+			if ctx.Err() != nil {
+				t.Fatalf("waited too long for %s", what)
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	until("the lease to be over", f.lessor.anyEnded)
+	applied, clock := f.View().Applied, f.View().KV.LeaseClock()
+	until("the clock", func() bool { return f.View().KV.LeaseClock() > clock+3000 })
+	// An entry a second is the clock's.
+	if n := f.View().Applied - applied; n > 6 {
+		t.Errorf("%d entries in 3 s", n)
+	}
+	if resp, err := f.LeaseRenew(ctx, long.ID); err != nil || resp.TTL != 600 {
+		t.Errorf("a renewal: %v, %v", resp, err)
+	}
+	if n := f.View().KV.LeaseCount(); n != 2 {
+		t.Errorf("%d leases are left of 2", n)
+	}
+	// The end of a lease that was on its way when the alarm came.
+	term, ids := f.lessor.ended(1)
+	if len(ids) != 1 || !f.endAll(term, ids) {
+		t.Fatalf("the end of %v", ids)
+	}
+	alarm(pb.AlarmRequest_DEACTIVATE)
+	until("the lease to end", func() bool { return f.View().KV.LeaseCount() == 1 })
+	if resp, err := f.Range(ctx, &pb.RangeRequest{Key: []byte("k")}); err != nil || resp.Count != 0 {
+		t.Errorf("its key: %v, %v", resp, err)
+	}
+}
+
+// A member that knows no leader says so when the time is up, as etcd does.
+func TestLease_withoutLeader(t *testing.T) {
+	all := newFixtures(t, 3)
+	for _, f := range all {
+		f.cfg.RequestTimeout = 2 * time.Second
+	}
+	all[0].begin(t)
+	ctx := limited(t)
+	if _, err := all[0].LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{ID: 1}); !errors.Is(err, ErrNoLeader) {
+		t.Errorf("time to live: %v", err)
+	}
+	if _, err := all[0].LeaseRenew(ctx, 1); !errors.Is(err, ErrNoLeader) {
+		t.Errorf("renewal: %v", err)
+	}
+}

@@ -2,7 +2,6 @@ package member
 
 import (
 	"container/heap"
-	"context"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -171,7 +170,14 @@ func (l *lessor) changed(changes []kv.LeaseChange) {
 // cover has an entry agree on a deadline that a later leader would not keep to.
 // Held: mu.
 func (l *lessor) cover(t *tenancy) {
-	if t.deadline-t.agreed > leaseSlack && !t.due {
+	if t.deadline-t.agreed > leaseSlack {
+		l.agree(t)
+	}
+}
+
+// agree has the next entry renew a lease. Held: mu.
+func (l *lessor) agree(t *tenancy) {
+	if !t.due {
 		t.due = true
 		l.due = append(l.due, t.id)
 		signal(l.renew)
@@ -195,78 +201,6 @@ func (l *lessor) sweep() {
 	clear(l.queue[len(kept):])
 	l.queue = kept
 	heap.Init(&l.queue)
-}
-
-// prolong renews a lease, if that can be said at once: its TTL in seconds, or
-// kv.ErrLeaseNotFound. Otherwise there is a channel to wait on before asking
-// again; errNotLessor stands for another member.
-func (l *lessor) prolong(id int64) (ttl int64, news, all <-chan struct{}, err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.term == 0 {
-		return 0, nil, nil, errNotLessor
-	}
-	if !l.steady() {
-		return 0, nil, l.news, nil
-	}
-	t := l.leases[id]
-	if t == nil {
-		return 0, nil, nil, kv.ErrLeaseNotFound
-	}
-	if now := l.now(); !t.ending && t.deadline > now {
-		deadline := now + t.ttl*1000
-		if deadline-t.agreed <= leaseSlack {
-			t.deadline = max(t.deadline, deadline)
-			l.renewed.Add(1)
-			return t.ttl, nil, nil, nil
-		}
-		if !t.due {
-			t.due = true
-			l.due = append(l.due, id)
-			signal(l.renew)
-		}
-	}
-	ch := l.waiting[id]
-	if ch == nil {
-		ch = make(chan struct{})
-		l.waiting[id] = ch
-	}
-	return 0, ch, l.news, nil
-}
-
-// await is prolong that waits.
-func (l *lessor) await(ctx context.Context, id int64) (int64, error) {
-	for {
-		ttl, news, all, err := l.prolong(id)
-		if all == nil {
-			return ttl, err
-		}
-		select {
-		case <-news: // nil where only news of all can help
-		case <-all:
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		}
-	}
-}
-
-// remaining returns how many seconds a lease has, rounded down, -1 for none,
-// and its TTL.
-func (l *lessor) remaining(id int64) (left, ttl int64, err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.steady() {
-		return 0, 0, errNotLessor
-	}
-	t := l.leases[id]
-	if t == nil {
-		return -1, 0, nil
-	}
-	ms := t.deadline - l.now()
-	if t.ending || ms <= 0 {
-		return -1, t.ttl, nil
-	}
-	return ms / 1000, t.ttl, nil
 }
 
 // tick brings the clock up to date. Leases wait for leadership to be confirmed

@@ -120,3 +120,56 @@ func TestLessor_renewalDuringEnd(t *testing.T) {
 		t.Errorf("after leadership: %v", err)
 	}
 }
+
+// A grant whose agreed deadline a later leader would not keep to, because the
+// agreed clock is late, is answered when an entry has caught up.
+func TestLessor_grantBeyondSlack(t *testing.T) {
+	l := newTestLessor(0, kv.Lease{ID: 1, TTL: 60, Deadline: 60_000})
+	l.run(3 * time.Second) // without an entry of the clock
+	l.changed([]kv.LeaseChange{
+		{Lease: kv.Lease{ID: 2, TTL: 10, Deadline: 1500 + 10_000}, Granted: true},
+		{Lease: kv.Lease{ID: 3, TTL: 10, Deadline: 10_000}, Granted: true},
+	})
+	if left, _, _, err := l.covered(2); left != 10 || err != nil {
+		t.Errorf("a grant within the slack: %d, %v", left, err)
+	}
+	_, news, _, err := l.covered(3)
+	if news == nil || err != nil {
+		t.Fatalf("a grant beyond the slack was answered: %v", err)
+	}
+	_, clock, ids, _ := l.takeDue(10)
+	if len(ids) != 1 || ids[0] != 3 {
+		t.Fatalf("to be agreed are %v", ids)
+	}
+	l.run(4 * time.Second) // the entry takes long
+	l.changed([]kv.LeaseChange{{Lease: kv.Lease{ID: 3, TTL: 10, Deadline: clock + 10_000}}})
+	<-news
+	if left, _, _, err := l.covered(3); left != 6 || err != nil {
+		t.Errorf("after it was agreed: %d, %v, want the 6 s that are left", left, err)
+	}
+	if _, _, _, err := l.covered(4); !errors.Is(err, kv.ErrLeaseNotFound) {
+		t.Errorf("of a lease that there is not: %v", err)
+	}
+}
+
+// Where each entry takes longer than the slack, a renewal is answered with what
+// is left of the TTL that one has given, and not with nothing for ever.
+func TestLessor_renewalOnSlowDisk(t *testing.T) {
+	l := newTestLessor(0, kv.Lease{ID: 1, TTL: 10, Deadline: 10_000})
+	l.run(3 * time.Second)
+	asked := l.lessor.time()
+	if _, news, _, err := l.prolongAsked(1, asked); news == nil || err != nil {
+		t.Fatalf("a renewal beyond the slack was answered: %v", err)
+	}
+	_, clock, _, _ := l.takeDue(10)
+	l.run(5 * time.Second)
+	l.changed([]kv.LeaseChange{{Lease: kv.Lease{ID: 1, TTL: 10, Deadline: clock + 10_000}}})
+	if ttl, _, _, err := l.prolongAsked(1, asked); ttl != 7 || err != nil {
+		t.Errorf("renewed for %d s, %v, want 7: the TTL and the slack without the 5 s that it took", ttl, err)
+	}
+	// A renewal that came later has an entry of its own.
+	l.run(time.Second)
+	if _, news, _, err := l.prolongAsked(1, l.lessor.time()); news == nil || err != nil {
+		t.Errorf("the next renewal was answered without an entry: %v", err)
+	}
+}

@@ -1,0 +1,136 @@
+package member
+
+import (
+	"context"
+	"math"
+
+	"github.com/conclave-kv/conclave/kv"
+)
+
+// prolong renews a lease, if that can be said at once: its TTL in seconds, or
+// kv.ErrLeaseNotFound. Otherwise there is a channel to wait on before asking
+// again; errNotLessor stands for another member.
+func (l *lessor) prolong(id int64) (ttl int64, news, all <-chan struct{}, err error) {
+	return l.prolongAsked(id, math.MaxInt64)
+}
+
+// prolongAsked is prolong for a renewal that was asked for when the clock showed
+// asked. If an entry has given the lease its TTL from then on, and it took
+// longer than the slack, the rest is what can be said: the next entry will take
+// as long.
+func (l *lessor) prolongAsked(id, asked int64) (ttl int64, news, all <-chan struct{}, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t, now, all, err := l.find(id)
+	if t == nil {
+		return 0, nil, all, err
+	}
+	if !t.ending && t.deadline > now {
+		ttl = t.ttl
+		if now+ttl*1000 > t.agreed+leaseSlack && t.agreed-ttl*1000 >= asked {
+			ttl = (t.agreed + leaseSlack - now) / 1000
+		}
+		if deadline := now + ttl*1000; ttl > 0 && deadline-t.agreed <= leaseSlack {
+			t.deadline = max(t.deadline, deadline)
+			l.renewed.Add(1)
+			return ttl, nil, nil, nil
+		}
+		l.agree(t)
+	}
+	return 0, l.newsOf(id), all, nil
+}
+
+// covered returns how many seconds a lease has that was granted just now: all of
+// them, if whoever leads next keeps to what this leader promised. Otherwise
+// there is a channel to wait on before asking again.
+func (l *lessor) covered(id int64) (left int64, news, all <-chan struct{}, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t, now, all, err := l.find(id)
+	if t == nil {
+		return 0, nil, all, err
+	}
+	if !t.ending && t.deadline-t.agreed <= leaseSlack {
+		// Rounded up by what passes while an answer is on its way.
+		return min((t.deadline-now+999)/1000, t.ttl), nil, nil, nil
+	}
+	l.cover(t)
+	return 0, l.newsOf(id), all, nil
+}
+
+// find returns a lease and the clock, or what to wait for, or an error. Held: mu.
+func (l *lessor) find(id int64) (t *tenancy, now int64, all <-chan struct{}, err error) {
+	switch {
+	case l.term == 0:
+		return nil, 0, nil, errNotLessor
+	case !l.steady():
+		return nil, 0, l.news, nil
+	}
+	if t = l.leases[id]; t == nil {
+		return nil, 0, nil, kv.ErrLeaseNotFound
+	}
+	return t, l.now(), l.news, nil
+}
+
+// newsOf returns a channel that is closed when there is news of a lease. Held:
+// mu.
+func (l *lessor) newsOf(id int64) <-chan struct{} {
+	ch := l.waiting[id]
+	if ch == nil {
+		ch = make(chan struct{})
+		l.waiting[id] = ch
+	}
+	return ch
+}
+
+// awaitAnswer asks one of the above until it has an answer.
+func awaitAnswer(ctx context.Context, ask func() (int64, <-chan struct{}, <-chan struct{}, error)) (int64, error) {
+	for {
+		ttl, news, all, err := ask()
+		if all == nil {
+			return ttl, err
+		}
+		select {
+		case <-news: // nil where only news of all can help
+		case <-all:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+}
+
+// awaitRenewal is prolongAsked that waits.
+func (l *lessor) awaitRenewal(ctx context.Context, id, asked int64) (ttl int64, err error) {
+	return awaitAnswer(ctx, func() (int64, <-chan struct{}, <-chan struct{}, error) { return l.prolongAsked(id, asked) })
+}
+
+// awaitCover is covered that waits.
+func (l *lessor) awaitCover(ctx context.Context, id int64) (left int64, err error) {
+	return awaitAnswer(ctx, func() (int64, <-chan struct{}, <-chan struct{}, error) { return l.covered(id) })
+}
+
+// time returns the clock.
+func (l *lessor) time() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.now()
+}
+
+// remaining returns how many seconds a lease has, rounded down, -1 if its end
+// has come, and its TTL. Errors: kv.ErrLeaseNotFound, errNotLessor.
+func (l *lessor) remaining(id int64) (left, ttl int64, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.steady() {
+		return 0, 0, errNotLessor
+	}
+	t := l.leases[id]
+	if t == nil {
+		return 0, 0, kv.ErrLeaseNotFound
+	}
+	ms := t.deadline - l.now()
+	if t.ending || ms <= 0 {
+		return -1, t.ttl, nil
+	}
+	return ms / 1000, t.ttl, nil
+}
