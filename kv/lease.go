@@ -81,13 +81,30 @@ func (s *state) Lease(id int64) (l Lease, found bool) {
 // LeaseKeys returns the keys attached to a lease, in order.
 func (s *state) LeaseKeys(id int64) [][]byte {
 	var keys [][]byte
-	s.leases.ascend(leaseKey(id), leaseEnd(id), func(e *entry) bool {
-		if k := e.key(); len(k) > leaseIDLen {
-			keys = append(keys, k[leaseIDLen:])
-		}
+	s.EachLeaseKey(id, func(key []byte) bool {
+		keys = append(keys, key)
 		return true
 	})
 	return keys
+}
+
+// EachLeaseKey calls fn for each key attached to a lease, in order, until fn
+// returns false.
+func (s *state) EachLeaseKey(id int64, fn func(key []byte) bool) {
+	s.leases.ascend(leaseKey(id), leaseEnd(id), attachedTo(fn))
+}
+
+// EachAttachedKey calls fn for each key attached to any lease, until fn returns
+// false.
+func (s *state) EachAttachedKey(fn func(key []byte) bool) {
+	s.leases.ascend(nil, nil, attachedTo(fn))
+}
+
+func attachedTo(fn func(key []byte) bool) func(*entry) bool {
+	return func(e *entry) bool {
+		k := e.key()
+		return len(k) <= leaseIDLen || fn(k[leaseIDLen:])
+	}
 }
 
 // Leases calls fn for each lease, ordered by id as an unsigned number, until fn

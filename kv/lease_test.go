@@ -49,7 +49,15 @@ func TestLease_attachedKeys(t *testing.T) {
 	f.grant(2, 10)
 	f.let(1, "c", "a", "b", "d")
 	f.wantKeys(1, "a", "b", "c", "d")
-	f.let(2, "b")   // moves
+	f.let(2, "b") // moves
+	var all []string
+	f.s.View().EachAttachedKey(func(key []byte) bool {
+		all = append(all, string(key))
+		return len(all) < 3
+	})
+	if !slices.Equal(all, []string{"a", "c", "d"}) {
+		t.Errorf("the first three attached keys: %q", all)
+	}
 	f.put("c", "x") // detaches
 	f.del("d", "")
 	f.batch(func(b *Batch) {

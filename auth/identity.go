@@ -1,0 +1,42 @@
+package auth
+
+import "context"
+
+// Root is the name of the user and of the role that may do everything.
+const Root = "root"
+
+// Identity is who asks, proven by a token or a certificate.
+type Identity struct {
+	// User is the name, which need not be one of a user that exists.
+	User string
+	// Revision is the auth revision of the last change of this user's rights or
+	// credentials that was known when the identity was proven.
+	Revision uint64
+}
+
+type identityInContext struct{}
+
+// NewContext returns ctx with the identity of who asks. The identity must not be
+// changed afterwards.
+func NewContext(ctx context.Context, id *Identity) context.Context {
+	return context.WithValue(ctx, identityInContext{}, id)
+}
+
+// FromContext returns the identity of who asks, nil if nobody was proven.
+func FromContext(ctx context.Context) *Identity {
+	id, _ := ctx.Value(identityInContext{}).(*Identity)
+	return id
+}
+
+type memberInContext struct{}
+
+// AsMember returns ctx for what a member asks of itself, such as whether reading
+// works; it may do everything.
+func AsMember(ctx context.Context) context.Context {
+	return context.WithValue(ctx, memberInContext{}, true)
+}
+
+// IsMember reports whether ctx is of AsMember.
+func IsMember(ctx context.Context) bool {
+	return ctx.Value(memberInContext{}) != nil
+}
