@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 )
 
 // conclave is the binary under test.
@@ -102,22 +101,6 @@ func freePort(t *testing.T, addr string) string {
 	}
 	t.Fatalf("no free port on %s", addr)
 	return ""
-}
-
-// eventually asks again until the condition is true; what names it.
-func eventually(t *testing.T, within time.Duration, what string, condition func() error) {
-	t.Helper()
-	deadline := time.Now().Add(within)
-	for {
-		err := condition()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %v: %v", what, within, err)
-		}
-		time.Sleep(20 * time.Millisecond) // between two looks
-	}
 }
 
 // writeFile writes a file only its owner may read.
