@@ -17,7 +17,7 @@ LONGEST := ./raftstore ./internal/testcluster ./cmd/conclave
 RACE ?= $(shell $(GO) list $(LONGEST) ./... | grep -vE '/(cmd|test|bench|web|internal/floorplan|pki/ledger)(/|$$)')
 
 # Modules of their own, for what conclave must not depend on.
-NESTED := test/interop test/kvdiff test/faultfs
+NESTED := test/interop test/kvdiff test/faultfs test/snapshots/etcd-3.5 test/snapshots/etcd-3.6
 
 # The tests that talk to other projects' programs: their files, packages and
 # names. The other tests of these packages are not repeated.
@@ -37,7 +37,7 @@ KILL_ROUNDS ?= 200
 
 .DEFAULT_GOAL := build
 .PHONY: build test race race-build simulation partitions vet fmt-check tidy-check lint linter generate generate-check \
-	interop-programs interop kvdiff faultfs bench failover dev-smoke clean kills
+	interop-programs interop snapshots kvdiff faultfs bench failover dev-smoke clean kills
 
 build: ## bin/conclave
 	$(GO) build -trimpath -o bin/conclave ./cmd/conclave
@@ -116,6 +116,10 @@ interop-programs: ## real etcd, etcdctl, etcdutl in bin/interop
 interop: interop-programs kvdiff faultfs
 	.ci/install bind9 bind9-dnsutils knot openssl curl iproute2 procps
 	$(GO) test -tags interop -count=1 -parallel $(INTEROP_PARALLEL) -run '^($(interop_tests))$$' $(INTEROP)
+
+snapshots: interop-programs ## snapshots of real etcd 3.4 to 3.7, and what those say of them, anew; on Debian 12
+	test/snapshots/build.sh
+	$(GO) test -tags interop ./test/snapshots -count=1 -run '^TestRecord_history$$' -record
 
 kvdiff: ## kv and etcd's own store answer alike
 	cd test/kvdiff && $(GO) test ./...

@@ -3,12 +3,15 @@
 package cluster_test
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -74,8 +77,7 @@ func (g *group) stop() {
 	}
 }
 
-// fill gives a group a history with deletions and compactions, and a key with a
-// lease where those are known.
+// fill gives a group a history with deletions and compactions.
 func (g *group) fill(seed uint64) {
 	g.t.Helper()
 	client := g.members[len(g.members)-1].dial()
@@ -93,8 +95,53 @@ func (g *group) fill(seed uint64) {
 	}
 }
 
+// grant gives a group leases: one with two keys, of which one was another's
+// before, the other one, and one that never had a key.
+func (g *group) grant() {
+	g.t.Helper()
+	client := g.members[0].dial()
+	for id, ttl := range map[int64]int64{7: 500, 8: 1000, 1<<63 - 1: 3000} {
+		if _, err := pb.NewLeaseClient(client.ActiveConnection()).LeaseGrant(g.t.Context(), &pb.LeaseGrantRequest{ID: id, TTL: ttl}); err != nil {
+			g.t.Fatal(err)
+		}
+	}
+	for _, put := range []struct {
+		key string
+		id  clientv3.LeaseID
+	}{{"leased/a", 7}, {"leased/b", 8}, {"leased/b", 7}} {
+		if _, err := client.Put(g.t.Context(), put.key, "value", clientv3.WithLease(put.id)); err != nil {
+			g.t.Fatal(err)
+		}
+	}
+}
+
+// leases are those of a group, with the keys attached. What is left of their time
+// is close to all of it: a new leader of either program may add two seconds.
+func (g *group) leases() string {
+	g.t.Helper()
+	client := g.members[len(g.members)-1].dial()
+	list, err := client.Leases(g.t.Context())
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	var all []string
+	for _, l := range list.Leases {
+		ttl, err := client.TimeToLive(g.t.Context(), l.ID, clientv3.WithAttachedKeys())
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		if ttl.TTL > ttl.GrantedTTL+2 || ttl.TTL < ttl.GrantedTTL-120 {
+			g.t.Errorf("lease %x has %d of %d seconds", ttl.ID, ttl.TTL, ttl.GrantedTTL)
+		}
+		slices.SortFunc(ttl.Keys, bytes.Compare)
+		all = append(all, fmt.Sprintf("%x of %d: %q", ttl.ID, ttl.GrantedTTL, ttl.Keys))
+	}
+	slices.Sort(all)
+	return strings.Join(all, "; ")
+}
+
 // Snapshots cross both ways: what conclave saved, etcd's tools restore, and the
-// other way round; the history is the same before and after, and goes on.
+// other way round; history and leases are the same before and after, and go on.
 func TestSnapshot_crossesBothWays(t *testing.T) {
 	t.Parallel()
 	ours, theirs := kinds(t)
@@ -114,13 +161,17 @@ func TestSnapshot_crossesBothWays(t *testing.T) {
 			from.launch()
 			from.serve()
 			from.fill(uint64(tt.members))
+			from.grant()
 			file := filepath.Join(from.dir, "backup.db")
 			last := from.members[len(from.members)-1]
 			out := must(t, from.dir, append(tt.from.save, file, "--endpoints", last.clientURL())...)
 			if !strings.Contains(out, "Snapshot saved at "+file) || !strings.Contains(out, "Server version 3.7.0") {
 				t.Errorf("saving says %s", out)
 			}
-			before := from.hash(0)
+			before, leases := from.hash(0), from.leases()
+			if want := `7 of 500: ["leased/a" "leased/b"]; 7fffffffffffffff of 3000: []; 8 of 1000: []`; leases != want {
+				t.Errorf("leases %s, want %s", leases, want)
+			}
 			from.stop()
 			sameStatus(t, file)
 			etcdutl := realTool(t, "etcdutl")
@@ -140,9 +191,18 @@ func TestSnapshot_crossesBothWays(t *testing.T) {
 			if after := to.hash(0); after != before {
 				t.Errorf("restored: %s, saved: %s", after, before)
 			}
+			if after := to.leases(); after != leases {
+				t.Errorf("leases restored: %s, saved: %s", after, leases)
+			}
 			client := to.members[0].dial()
 			if got, err := client.Get(t.Context(), "last"); err != nil || len(got.Kvs) != 1 || string(got.Kvs[0].Value) != "written" {
 				t.Errorf("the last write before the snapshot: %v, %v", got, err)
+			}
+			if _, err := client.Revoke(t.Context(), 7); err != nil {
+				t.Error(err)
+			}
+			if got, err := client.Get(t.Context(), "leased/", clientv3.WithPrefix()); err != nil || len(got.Kvs) != 0 {
+				t.Errorf("after the end of their lease: %v, %v", got, err)
 			}
 			to.fill(9)
 			to.hash(0)
