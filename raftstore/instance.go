@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"sync"
@@ -18,7 +19,9 @@ type instance struct {
 	*raft.Raft
 	transport *Transport
 	observer  *raft.Observer
-	quit      chan struct{} // closed before raft is stopped
+	quit      chan struct{}   // closed before raft is stopped
+	ended     context.Context // until raft has stopped
+	end       context.CancelFunc
 	stopping  sync.Once
 	stopped   error // set by stopping
 }
@@ -27,6 +30,7 @@ type instance struct {
 // Machine.
 func (n *Node) start() error {
 	in := &instance{transport: n.cfg.Mesh.Transport(local{n.logs, n}), quit: make(chan struct{})}
+	in.ended, in.end = context.WithCancel(context.Background())
 	fsm := &applier{
 		machine:   n.cfg.Machine,
 		durable:   func(index uint64) error { return n.logs.AwaitDurable(index, in.quit) },
@@ -37,6 +41,7 @@ func (n *Node) start() error {
 	}
 	r, err := raft.NewRaft(n.raftConfig(), fsm, n.logs, n.logs, n.snapshotStore(in.quit), in.transport)
 	if err != nil {
+		in.end()
 		return fmt.Errorf("start raft: %w", err)
 	}
 	in.Raft = r
@@ -55,6 +60,7 @@ func (in *instance) stop() error {
 		close(in.quit)
 		in.transport.abandon()
 		in.stopped = in.Shutdown().Error()
+		in.end()
 	})
 	return in.stopped
 }

@@ -167,17 +167,12 @@ func (n *Node) Change(ctx context.Context, prev uint64, c Change) (uint64, error
 		// has the longer log. The other one can do it alone.
 		return 0, ErrNotLeader
 	}
-	future, err := n.requestChange(prev, conf, c)
+	r := n.raft()
+	future, err := n.requestChange(r, prev, conf, c)
 	if err != nil {
 		return 0, err
 	}
-	answered := make(chan error, 1)
-	go func() { answered <- future.Error() }()
-	select {
-	case err = <-answered:
-	case <-ctx.Done():
-		return 0, fmt.Errorf("%w: %w", ErrUnknownOutcome, ctx.Err())
-	}
+	err = r.answer(ctx, future)
 	n.noteTransfer(err)
 	switch {
 	case err == nil:
@@ -186,7 +181,7 @@ func (n *Node) Change(ctx context.Context, prev uint64, c Change) (uint64, error
 		return 0, ErrNotLeader
 	case errors.Is(err, raft.ErrEnqueueTimeout):
 		return 0, ErrMembershipChanged // raft takes none while one is under way
-	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrRaftShutdown), errors.Is(err, raft.ErrAbortedByRestore):
+	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrRaftShutdown), errors.Is(err, raft.ErrAbortedByRestore), ctx.Err() != nil:
 		return 0, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 	}
 	// The library refuses without a sentinel: an old prev, or a membership that
@@ -195,8 +190,8 @@ func (n *Node) Change(ctx context.Context, prev uint64, c Change) (uint64, error
 }
 
 // requestChange gives a change to raft.
-func (n *Node) requestChange(prev uint64, conf *conclavepb.Configuration, c Change) (raft.IndexFuture, error) {
-	r, id, wait := n.raft(), serverID(c.ID), n.cfg.ElectionTimeout
+func (n *Node) requestChange(r *instance, prev uint64, conf *conclavepb.Configuration, c Change) (raft.IndexFuture, error) {
+	id, wait := serverID(c.ID), n.cfg.ElectionTimeout
 	known := serverOf(conf, c.ID)
 	urls := c.PeerURLs
 	if c.Op == OpPromote && known != nil {

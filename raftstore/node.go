@@ -185,18 +185,12 @@ func (n *Node) Propose(ctx context.Context, term uint64, data []byte) error {
 		Data:       data,
 		Extensions: recordCommit(n.CommitIndex()),
 	}, n.cfg.ElectionTimeout)
-	answered := make(chan error, 1)
-	go func() { answered <- future.Error() }()
-	select {
-	case err := <-answered:
-		n.noteTransfer(err)
-		if err == nil && n.cfg.Machine.Applied() < future.Index() {
-			return fmt.Errorf("%w: %w", ErrUnknownOutcome, ErrStopped) // raft was stopped before it was applied
-		}
-		return proposalError(err)
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", ErrUnknownOutcome, ctx.Err())
+	err := r.answer(ctx, future)
+	n.noteTransfer(err)
+	if err == nil && n.cfg.Machine.Applied() < future.Index() {
+		return fmt.Errorf("%w: %w", ErrUnknownOutcome, ErrStopped) // raft was stopped before it was applied
 	}
+	return proposalError(err)
 }
 
 // proposalError sorts the library's errors into definite and unknown.

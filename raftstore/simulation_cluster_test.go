@@ -33,7 +33,6 @@ type simulation struct {
 	ended    atomic.Int64
 	ghosts   sync.WaitGroup // processes that ended
 	fatal    chan *simRun   // processes that have to end
-	rafts    sync.Map       // of *raft.Raft: all that ran
 	states   *simStates     // nil: the log is kept whole, and nothing installed
 }
 
@@ -154,7 +153,6 @@ func (s *simulation) start(id uint64) {
 	if run.machine.Applied() < recorded {
 		s.history.fail("member %d serves what it has up to %d, and its log says that %d is agreed", id, run.machine.Applied(), recorded)
 	}
-	s.rafts.Store(node.raft().Raft, true)
 	if _, conf := node.Membership(); len(conf.Servers) == 0 { // it joins
 		run.mesh.SetPeers(peerURLs(encodeConfiguration(s.agreedMembership()), id))
 	}
@@ -251,7 +249,6 @@ func (s *simulation) end(run *simRun) {
 	}
 	run.quit()
 	_ = run.node.Close()
-	s.rafts.Store(run.node.raft().Raft, true)
 	run.mesh.Close()
 	run.clients.Wait()
 }

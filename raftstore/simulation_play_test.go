@@ -5,8 +5,6 @@ import (
 	"sync"
 	"testing/synctest"
 	"time"
-
-	"github.com/hashicorp/raft"
 )
 
 // play runs the schedule, then ends all faults and waits for the cluster to
@@ -46,9 +44,6 @@ func (s *simulation) sleepUntil(at time.Time) bool {
 // quiesce lets everybody do what there is to do at this moment, and checks.
 func (s *simulation) quiesce() {
 	synctest.Wait()
-	for _, run := range s.runs() {
-		s.rafts.Store(run.node.raft().Raft, true)
-	}
 	s.check()
 }
 
@@ -279,9 +274,5 @@ func (s *simulation) endAll() {
 	_ = s.ended.Load() // see ghost
 	s.ghosts.Wait()
 	s.quiesce()
-	s.rafts.Range(func(r, _ any) bool {
-		answerForgotten(r.(*raft.Raft))
-		return true
-	})
 	s.states.remove()
 }

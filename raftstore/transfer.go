@@ -40,16 +40,10 @@ func (n *Node) MoveLeader(ctx context.Context, to uint64) error {
 func (n *Node) transferTo(ctx context.Context, to uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*n.cfg.ElectionTimeout)
 	defer cancel()
-	future := n.raft().LeadershipTransferToServer(serverID(to), raft.ServerAddress(serverID(to)))
-	done := make(chan error, 1)
-	go func() { done <- future.Error() }() // at most an election timeout, says the library
-	select {
-	case err := <-done:
-		if err != nil {
-			return fmt.Errorf("transfer leadership to %x: %w", to, err)
-		}
-	case <-ctx.Done():
-		return fmt.Errorf("transfer leadership to %x: %w", to, ctx.Err())
+	r := n.raft()
+	future := r.LeadershipTransferToServer(serverID(to), raft.ServerAddress(serverID(to)))
+	if err := r.answer(ctx, future); err != nil {
+		return fmt.Errorf("transfer leadership to %x: %w", to, err)
 	}
 	for {
 		lead, changed := n.Leadership()
