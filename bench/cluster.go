@@ -38,16 +38,18 @@ type member struct {
 type cluster struct {
 	system  string
 	binary  string
-	dir     string // holds data directories and logs
-	certs   *certs // nil: plaintext
+	dir     string   // holds data directories and logs
+	certs   *certs   // nil: plaintext
+	flags   []string // more of each member's command line
 	members []*member
 	fail    context.CancelCauseFunc
 }
 
 // startCluster starts the members of one system and waits until each of them
-// serves a write. Whatever the outcome, the bench stops it in the end.
-func (b *bench) startCluster(ctx context.Context, system string) (*cluster, error) {
-	k := &cluster{system: system, binary: b.binaries[system], fail: b.fail}
+// serves a write. Whatever the outcome, the bench stops it in the end. Flags are
+// added to each command line of etcd or conclave.
+func (b *bench) startCluster(ctx context.Context, system string, flags ...string) (*cluster, error) {
+	k := &cluster{system: system, binary: b.binaries[system], flags: flags, fail: b.fail}
 	if b.secured(system) {
 		k.certs = b.certs
 	}
@@ -162,7 +164,7 @@ func (k *cluster) arguments(m *member) []string {
 		"--initial-cluster-token", "bench-" + k.system,
 		"--initial-cluster-state", k.state(),
 	}
-	return append(args, k.certs.memberFlags()...)
+	return append(append(args, k.certs.memberFlags()...), k.flags...)
 }
 
 // state says what a member that starts for the first time shall find.

@@ -8,6 +8,7 @@
 // its shipped defaults and fsync on; there is no switch for benchmarks.
 //
 //	go run ./bench run        puts and gets: rates, latencies, CPU, ratios
+//	go run ./bench watch      watches and leases: events, delays, memory, renewals
 //	go run ./bench failover   kill -9 of the leader: time to the next write
 //	go run ./bench gaps       the leader's death, pause and disk hang: longest time without a write
 //	go run ./bench install    a member joins a cluster with a large state under load
@@ -21,6 +22,6 @@
 //
 // The command must not know how conclave works: it sees command lines, ports
 // and the etcd API. It owns one goroutine per server process (waits for its
-// end), one per client of a load, and one per failover attempt; all end before
+// end), one or two per client and one per watch of a load, and one per failover attempt; all end before
 // it does, and so does every process it started, also on SIGINT.
 package main

@@ -15,6 +15,7 @@ import (
 // the cost of gRPC, of the client and of the machine.
 type emptyServer struct {
 	pb.UnimplementedKVServer
+	pb.UnimplementedLeaseServer
 }
 
 func (emptyServer) Put(context.Context, *pb.PutRequest) (*pb.PutResponse, error) {
@@ -27,6 +28,27 @@ func (emptyServer) Range(context.Context, *pb.RangeRequest) (*pb.RangeResponse, 
 
 func (emptyServer) Txn(context.Context, *pb.TxnRequest) (*pb.TxnResponse, error) {
 	return &pb.TxnResponse{}, nil
+}
+
+func (emptyServer) LeaseGrant(_ context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
+	return &pb.LeaseGrantResponse{ID: 1, TTL: r.TTL}, nil
+}
+
+func (emptyServer) LeaseRevoke(context.Context, *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error) {
+	return &pb.LeaseRevokeResponse{}, nil
+}
+
+// LeaseKeepAlive answers with a TTL, which stands for a lease that there is.
+func (emptyServer) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
+	for {
+		r, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		if err := stream.Send(&pb.LeaseKeepAliveResponse{ID: r.ID, TTL: leaseTTL}); err != nil {
+			return err
+		}
+	}
 }
 
 // runEmptyServer serves until the context ends.
@@ -53,6 +75,7 @@ func runEmptyServer(ctx context.Context, args []string) error {
 	}
 	server := grpc.NewServer(options...)
 	pb.RegisterKVServer(server, emptyServer{})
+	pb.RegisterLeaseServer(server, emptyServer{})
 	stop := context.AfterFunc(ctx, server.Stop)
 	defer stop()
 	return server.Serve(listener)

@@ -25,6 +25,8 @@ const (
 	opRange     = "range"     // all keys, in one answer
 	opStream    = "stream"    // all keys, as a stream
 	opBulk      = "bulk"      // put every key once, bulkPuts in a transaction
+	opKeepAlive = "keepalive" // renew a lease, over a stream of the client's own
+	opHold      = "hold"      // nothing: the watches beside it are what is measured
 )
 
 // bulkPuts is how many keys a transaction of opBulk puts; servers take 128.
@@ -44,8 +46,10 @@ type loadSpec struct {
 	Duration      time.Duration
 	Keys          int
 	Value         int // bytes
+	Pace          int // requests per second of all clients; 0: as fast as they are answered
 	Seed          uint64
-	Pids          []int // server processes whose CPU time is taken
+	Pids          []int     // server processes whose CPU time and memory are taken
+	Watch         watchSpec // what watches meanwhile
 	CA, Cert, Key string
 }
 
@@ -57,13 +61,22 @@ type loadResult struct {
 	P50, P99  float64 // latency, milliseconds
 	ServerCPU float64 // seconds, all server processes together
 	ClientCPU float64 // seconds, the load process
+
+	Events             int     // that watches got within the measured time
+	EventP50, EventP99 float64 // from the call of put to the event, milliseconds
+	Progress           float64 // p99 from a request of progress to the answer, milliseconds
+	Resident, Live     float64 // of opHold: bytes that a watch takes of the servers' memory
 }
 
 // load is one running load.
 type load struct {
 	spec       loadSpec
+	certs      *certs // nil: plaintext
 	clients    []*clientv3.Client
+	started    time.Time // what stamps of values count from
 	began, end time.Time // of the measured time; set before workers start
+	fail       context.CancelCauseFunc
+	measuring  atomic.Bool // it is the measured time
 	filled     atomic.Int64
 	written    atomic.Int64 // by the writers, within the measured time
 }
@@ -74,51 +87,55 @@ func runLoad(ctx context.Context, _ []string) error {
 	if err := json.NewDecoder(os.Stdin).Decode(&spec); err != nil {
 		return fmt.Errorf("read the load from standard input: %w", err)
 	}
-	l := &load{spec: spec}
-	defer l.close()
-	if err := l.connect(); err != nil {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	l := &load{spec: spec, started: time.Now(), fail: fail}
+	var err error
+	if l.certs, err = loadCerts(spec.CA, spec.Cert, spec.Key); err != nil {
 		return err
 	}
-	if err := l.greet(ctx); err != nil {
+	if l.clients, err = l.connect(ctx, spec.Endpoints, min(spec.Conns, spec.Clients+spec.Writers)); err != nil {
 		return err
 	}
-	result, err := l.run(ctx)
+	defer closeAll(l.clients)
+	result, err := l.watched(ctx)
 	if err != nil {
-		return err
+		return orCause(ctx, err)
 	}
 	return json.NewEncoder(os.Stdout).Encode(result)
 }
 
 // connect makes clients of one connection each, spread over the endpoints, as
 // etcd's own benchmark does.
-func (l *load) connect() error {
-	c, err := loadCerts(l.spec.CA, l.spec.Cert, l.spec.Key)
-	if err != nil {
-		return err
-	}
-	for i := range min(l.spec.Conns, l.spec.Clients+l.spec.Writers) {
+func (l *load) connect(ctx context.Context, endpoints []string, n int) (clients []*clientv3.Client, err error) {
+	for i := range n {
 		config := clientv3.Config{
-			Endpoints:   []string{c.scheme() + l.spec.Endpoints[i%len(l.spec.Endpoints)]},
+			Endpoints:   []string{l.certs.scheme() + endpoints[i%len(endpoints)]},
 			DialTimeout: 10 * time.Second, Logger: zap.NewNop(),
 		}
-		if c != nil {
-			config.TLS = c.tls
+		if l.certs != nil {
+			config.TLS = l.certs.tls
 		}
 		client, err := clientv3.New(config)
 		if err != nil {
-			return fmt.Errorf("connect to %s: %w", config.Endpoints[0], err)
+			closeAll(clients)
+			return nil, fmt.Errorf("connect to %s: %w", config.Endpoints[0], err)
 		}
-		l.clients = append(l.clients, client)
+		clients = append(clients, client)
 	}
-	return nil
+	if err := greet(ctx, clients); err != nil {
+		closeAll(clients)
+		return nil, err
+	}
+	return clients, nil
 }
 
 // greet sends one request over every connection, so that no handshake falls
 // into the load.
-func (l *load) greet(ctx context.Context) error {
-	errs := make([]error, len(l.clients))
+func greet(ctx context.Context, clients []*clientv3.Client) error {
+	errs := make([]error, len(clients))
 	var wg sync.WaitGroup
-	for i, client := range l.clients {
+	for i, client := range clients {
 		wg.Go(func() {
 			once, cancel := context.WithTimeout(ctx, opTimeout)
 			defer cancel()
@@ -132,8 +149,8 @@ func (l *load) greet(ctx context.Context) error {
 	return nil
 }
 
-func (l *load) close() {
-	for _, c := range l.clients {
+func closeAll(clients []*clientv3.Client) {
+	for _, c := range clients {
 		c.Close()
 	}
 }
@@ -141,8 +158,6 @@ func (l *load) close() {
 // run starts the workers, takes the server's CPU time at both ends of the
 // measured time, and joins what the workers saw.
 func (l *load) run(ctx context.Context) (loadResult, error) {
-	ctx, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
 	l.began = time.Now().Add(l.spec.Warmup)
 	l.end = l.began.Add(l.spec.Duration)
 
@@ -161,13 +176,13 @@ func (l *load) run(ctx context.Context) (loadResult, error) {
 				l.written.Add(int64(len(acked)))
 			}
 			if err != nil {
-				fail(err)
+				l.fail(err)
 			}
 		})
 	}
 	var result loadResult
 	if !l.spec.fills() {
-		l.takeCPU(ctx, fail, &result)
+		l.takeCPU(ctx, &result)
 	}
 	wg.Wait()
 	if err := context.Cause(ctx); err != nil {
@@ -182,8 +197,9 @@ func (l *load) run(ctx context.Context) (loadResult, error) {
 // fills says that the load ends when its work is done, not when its time is.
 func (s loadSpec) fills() bool { return s.Op == opFill || s.Op == opBulk }
 
-// takeCPU waits through the measured time and notes the CPU seconds in it.
-func (l *load) takeCPU(ctx context.Context, fail context.CancelCauseFunc, result *loadResult) {
+// takeCPU waits through the measured time, of which it tells the watches, and
+// notes the CPU seconds in it.
+func (l *load) takeCPU(ctx context.Context, result *loadResult) {
 	sample := func(at time.Time) (server, client float64) {
 		select {
 		case <-ctx.Done():
@@ -192,16 +208,18 @@ func (l *load) takeCPU(ctx context.Context, fail context.CancelCauseFunc, result
 		}
 		server, err := cpuOfAll(l.spec.Pids)
 		if err != nil {
-			fail(err)
+			l.fail(err)
 		}
 		client, err = cpuSeconds(os.Getpid())
 		if err != nil {
-			fail(err)
+			l.fail(err)
 		}
 		return server, client
 	}
 	server, client := sample(l.began)
+	l.measuring.Store(true)
 	serverEnd, clientEnd := sample(l.end)
+	l.measuring.Store(false)
 	result.ServerCPU, result.ClientCPU = serverEnd-server, clientEnd-client
 }
 

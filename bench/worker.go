@@ -21,6 +21,7 @@ type worker struct {
 	random *rand.Rand
 	value  string
 	known  map[string]int64 // of opTxn: the revision of each key as last seen
+	lease  *lease           // of opKeepAlive
 }
 
 func (l *load) worker(number int) *worker {
@@ -38,9 +39,15 @@ func (l *load) worker(number int) *worker {
 
 // work sends one request after the other until the time is over. It returns the
 // latencies of those that finished within the measured time.
-func (w *worker) work(ctx context.Context) ([]time.Duration, error) {
-	var seen []time.Duration
-	for {
+func (w *worker) work(ctx context.Context) (seen []time.Duration, err error) {
+	if w.op == opKeepAlive {
+		if w.lease, err = grant(ctx, w.client); err != nil {
+			return nil, err
+		}
+		defer w.lease.close()
+	}
+	for turn := 0; ; turn++ {
+		w.pace(ctx, turn)
 		number, ok := w.next()
 		if !ok || ctx.Err() != nil {
 			return seen, nil
@@ -52,6 +59,19 @@ func (w *worker) work(ctx context.Context) ([]time.Duration, error) {
 		if now := time.Now(); now.After(w.began) && now.Before(w.end) {
 			seen = append(seen, now.Sub(began))
 		}
+	}
+}
+
+// pace waits until it is this client's turn, if the load has a pace.
+func (w *worker) pace(ctx context.Context, turn int) {
+	if w.spec.Pace == 0 {
+		return
+	}
+	slot := time.Duration(turn*w.spec.Clients + w.number)
+	at := w.began.Add(-w.spec.Warmup + slot*time.Second/time.Duration(w.spec.Pace))
+	select {
+	case <-time.After(time.Until(at)):
+	case <-ctx.Done():
 	}
 }
 
@@ -80,7 +100,9 @@ func (w *worker) request(ctx context.Context, number int) error {
 	key := keyName(number)
 	switch w.op {
 	case opFill, opPut:
-		_, err = w.client.Put(ctx, key, w.value)
+		_, err = w.client.Put(ctx, key, w.stamped())
+	case opKeepAlive:
+		err = w.lease.renew()
 	case opGet:
 		_, err = w.client.Get(ctx, key)
 	case opGetSerial:

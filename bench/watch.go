@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// watchLoad is one load of `bench watch`.
+type watchLoad struct {
+	name     string
+	empty    bool // the empty server can answer it
+	measures []measure
+	once     func(context.Context, *bench, *cluster, uint64) ([]float64, error) // one value for each measure; the seed decides keys
+}
+
+// watchLoads are the loads, in the order they run.
+var watchLoads = []watchLoad{
+	{name: "fanout-1000", once: fanout, measures: []measure{
+		{name: "events/s", bar: bar{atLeast: 1.5}}, {name: "puts/s"}, {name: "server CPU µs/event", digits: 1},
+	}},
+	{name: "scatter-10000", once: scatter, measures: []measure{
+		{name: "put to event, p50 ms", digits: 2}, {name: "put to event, p99 ms", digits: 2, bar: bar{atMost: 1}},
+		{name: "server CPU µs/event", digits: 0},
+	}},
+	{name: "beside", once: beside, measures: []measure{
+		{name: "puts/s, no watches"},
+		{name: "puts, 1,000 idle watches ÷ none", digits: 2, bar: bar{itself: 0.95}},
+		{name: "puts, 10 stalled watches ÷ none", digits: 2, bar: bar{itself: 0.95}},
+	}},
+	{name: "keepalive-1000", once: keepAlive, empty: true, measures: []measure{
+		{name: "renewals/s", bar: bar{atLeast: 1.5}}, {name: "p99 ms", digits: 2}, {name: "server CPU µs/renewal", digits: 1},
+	}},
+	{name: "kubernetes", once: kubernetes, measures: []measure{
+		{name: "writes/s", bar: bar{atLeast: 1.3}}, {name: "progress, p99 ms", digits: 2, bar: bar{atMost: 1}}, {name: "events/s"},
+	}},
+	{name: "memory-10000", once: heldMemory, measures: []measure{
+		{name: "resident bytes/watch", bar: bar{atMost: 0.7}}, {name: "live bytes/watch"},
+	}},
+}
+
+// runWatch measures watches and leases, in rounds.
+func runWatch(ctx context.Context, args []string) error {
+	o, err := parseOptions("watch", defaults{systems: "etcd,conclave,empty", rounds: 3, duration: 4 * time.Second}, args)
+	if err != nil {
+		return err
+	}
+	chosen, err := chooseWatchLoads(o.loads)
+	if err != nil {
+		return err
+	}
+	return withBench(ctx, o, func(ctx context.Context, b *bench) error {
+		if err := b.startAll(ctx); err != nil {
+			return err
+		}
+		for _, k := range b.clusters {
+			if err := b.fill(ctx, k); err != nil {
+				return err
+			}
+		}
+		printMeasureHeader()
+		running := slices.Clone(b.clusters)
+		for _, load := range chosen {
+			if err := b.measureWatch(ctx, load, running); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// chooseWatchLoads finds the named loads, or all for no name.
+func chooseWatchLoads(names string) ([]watchLoad, error) {
+	if names == "" {
+		return watchLoads, nil
+	}
+	var chosen []watchLoad
+	for name := range strings.SplitSeq(names, ",") {
+		i := slices.IndexFunc(watchLoads, func(l watchLoad) bool { return l.name == name })
+		if i < 0 {
+			var known []string
+			for _, l := range watchLoads {
+				known = append(known, l.name)
+			}
+			return nil, fmt.Errorf("-loads %q: unknown load; use %s", name, strings.Join(known, ", "))
+		}
+		chosen = append(chosen, watchLoads[i])
+	}
+	return chosen, nil
+}
+
+// measureWatch runs one load in rounds of all systems and prints its rows.
+func (b *bench) measureWatch(ctx context.Context, load watchLoad, running []*cluster) error {
+	values := map[string][][]float64{} // by system: a list for each measure
+	for round := range b.rounds {
+		for _, k := range running {
+			if k.system == emptySystem && !load.empty {
+				continue
+			}
+			got, err := load.once(ctx, b, k, uint64(round))
+			if err != nil {
+				return fmt.Errorf("%s on %s: %w", load.name, k.system, err)
+			}
+			if values[k.system] == nil {
+				values[k.system] = make([][]float64, len(got))
+			}
+			for i, v := range got {
+				values[k.system][i] = append(values[k.system][i], v)
+			}
+		}
+	}
+	for i, m := range load.measures {
+		column := map[string][]float64{}
+		for system, lists := range values {
+			column[system] = lists[i]
+		}
+		m.print(load.name, b.systems, column)
+	}
+	return nil
+}
+
+// atLeader is a spec of clients at the leader; watches are spread over the
+// members.
+func (b *bench) atLeader(ctx context.Context, k *cluster, op string, clients int, seed uint64) (loadSpec, error) {
+	leader, err := k.leader(ctx)
+	if err != nil {
+		return loadSpec{}, err
+	}
+	spec := b.spec(k, op, clients)
+	spec.Seed, spec.Endpoints, spec.Watch.Endpoints = seed, []string{leader.client}, k.endpoints()
+	return spec, nil
+}
+
+// fanout is one client that puts one key without pause, which 1,000 watch.
+func fanout(ctx context.Context, b *bench, k *cluster, seed uint64) ([]float64, error) {
+	spec, err := b.atLeader(ctx, k, opPut, 1, seed)
+	if err != nil {
+		return nil, err
+	}
+	spec.Keys, spec.Watch.Keys, spec.Watch.Conns = 1, 1000, min(30, b.conns)
+	r, err := b.drive(ctx, k, spec)
+	return []float64{float64(r.Events) / spec.Duration.Seconds(), r.Rate, r.ServerCPU / float64(r.Events) * 1e6}, err
+}
+
+// scatterPace is how many puts a second scatter makes.
+const scatterPace = 500
+
+// scatter is puts of random keys at a pace, all keys being watched.
+func scatter(ctx context.Context, b *bench, k *cluster, seed uint64) ([]float64, error) {
+	spec, err := b.atLeader(ctx, k, opPut, 50, seed)
+	if err != nil {
+		return nil, err
+	}
+	spec.Pace, spec.Watch.Keys, spec.Watch.Conns = scatterPace, 10_000, min(100, b.conns)
+	r, err := b.drive(ctx, k, spec)
+	return []float64{r.EventP50, r.EventP99, r.ServerCPU / float64(r.Events) * 1e6}, err
+}
+
+// beside compares 100 clients that put without watches, with idle and with
+// stalled ones, and without them again.
+func beside(ctx context.Context, b *bench, k *cluster, seed uint64) ([]float64, error) {
+	var rates []float64
+	for _, watch := range []watchSpec{{}, {Idle: 1000, Conns: min(30, b.conns)}, {Stalled: 10}, {}} {
+		spec, err := b.atLeader(ctx, k, opPut, 100, seed)
+		if err != nil {
+			return nil, err
+		}
+		watch.Endpoints = spec.Watch.Endpoints
+		spec.Watch = watch
+		r, err := b.drive(ctx, k, spec)
+		if err != nil {
+			return nil, err
+		}
+		rates = append(rates, r.Rate)
+	}
+	without := (rates[0] + rates[3]) / 2
+	return []float64{without, rates[1] / without, rates[2] / without}, nil
+}
+
+// keepAlive is 1,000 clients that renew a lease each, without pause.
+func keepAlive(ctx context.Context, b *bench, k *cluster, seed uint64) ([]float64, error) {
+	spec := b.spec(k, opKeepAlive, 1000)
+	spec.Endpoints, spec.Seed = k.endpoints(), seed
+	r, err := b.drive(ctx, k, spec)
+	return []float64{r.Rate, r.P99, r.ServerCPU / float64(r.Requests) * 1e6}, err
+}
+
+// kubernetesKeys are so few that soon every writer has seen its own.
+const kubernetesKeys = 1000
+
+// kubernetes is 100 clients that compare and put, and 50 that list, watch, and
+// ask for progress.
+func kubernetes(ctx context.Context, b *bench, k *cluster, seed uint64) ([]float64, error) {
+	spec, err := b.atLeader(ctx, k, opTxn, 100, seed)
+	if err != nil {
+		return nil, err
+	}
+	spec.Keys, spec.Watch.Readers, spec.Watch.Conns = kubernetesKeys, 50, min(50, b.conns)
+	r, err := b.drive(ctx, k, spec)
+	return []float64{r.Rate, r.Progress, float64(r.Events) / spec.Duration.Seconds()}, err
+}
+
+// heldMemory is what each of 10,000 idle watches on 100 streams takes, of all
+// members of a cluster that does nothing else, after collecting garbage. That
+// can be asked for where profiles are served.
+func heldMemory(ctx context.Context, b *bench, other *cluster, _ uint64) ([]float64, error) {
+	k, err := b.startCluster(ctx, other.system, "--enable-pprof")
+	if err != nil {
+		return nil, err
+	}
+	defer k.stop()
+	if err := pause(ctx, settle); err != nil {
+		return nil, err
+	}
+	spec := b.spec(k, opHold, 1)
+	spec.Endpoints = k.endpoints()
+	spec.Watch = watchSpec{Endpoints: k.endpoints(), Conns: min(100, b.conns), Idle: 10_000}
+	r, err := b.drive(ctx, k, spec)
+	return []float64{r.Resident, r.Live}, err
+}
