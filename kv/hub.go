@@ -5,12 +5,15 @@ import (
 	"sync/atomic"
 )
 
-// Bounds of what waits for consumers, in bytes of records and in events. What
-// is shared by many watches is counted for each.
+// Bounds of what waits for consumers or is in their hands, in bytes of records
+// and in events. What is shared by many watches is counted for each.
 const (
 	streamBytes  = 256 << 10
 	streamEvents = 1000
-	hubBytes     = 64 << 20
+	// hubBytes is for all streams together. Beyond it each may still have its
+	// share of as much again, so that those who do not read cost others nothing,
+	// and one revision, so that it gets on.
+	hubBytes = 64 << 20
 	// inboxBytes is how much may wait for Route before it is read from history
 	// instead.
 	inboxBytes = 64 << 20
@@ -24,9 +27,10 @@ type Hub struct {
 	newest   atomic.Pointer[View]
 	watching atomic.Int64 // watches that there are
 	routed   atomic.Int64 // revision up to which Route handed over; written with mu held
-	bytes    atomic.Int64 // pending on all streams
+	bytes    atomic.Int64 // pending on all streams, or in the hands of their consumers
 	wake     chan struct{}
 	limits   hubLimits
+	archive  archive
 
 	inbox struct {
 		sync.Mutex
@@ -61,6 +65,7 @@ func NewHub(v *View) *Hub {
 		wake: make(chan struct{}, 1), singles: make(map[string]*watch), streams: make(map[*Stream]struct{}),
 		limits: hubLimits{streamBytes, streamEvents, inboxBytes, hubBytes, defaultReplay},
 	}
+	h.archive.limits = h.limits.replay
 	h.newest.Store(v)
 	h.routed.Store(v.rev)
 	return h
@@ -88,6 +93,7 @@ func (h *Hub) Publish(v *View, c *Changes) {
 // from history what they miss.
 func (h *Hub) Reset(v *View) {
 	h.newest.Store(v)
+	h.archive.forget()
 	h.inbox.Lock()
 	h.inbox.list, h.inbox.bytes, h.inbox.lost = nil, 0, v.rev
 	h.inbox.Unlock()
@@ -191,7 +197,7 @@ func (h *Hub) offer(w *watch, ev *Event) {
 	l := &h.limits
 	switch {
 	case s.events > 0 && (s.events >= l.streamEvents || s.bytes+size > l.streamBytes),
-		h.bytes.Load()+int64(size) > l.hub:
+		h.bytes.Load()+int64(size) > l.hub && int64(s.bytes+s.hand+size) > h.share():
 		h.fallBehind(w, ev.rev.main)
 		return
 	}
@@ -205,12 +211,16 @@ func (h *Hub) offer(w *watch, ev *Event) {
 	}
 }
 
+// share is what each stream may have when all together have too much. Called
+// with mu held.
+func (h *Hub) share() int64 { return h.limits.hub / int64(max(len(h.streams), 1)) }
+
 // fallBehind forgets what waits for a watch, which then reads history from
 // there on, or from owed. Called with both mu held.
 func (h *Hub) fallBehind(w *watch, owed int64) {
 	if len(w.pending) > 0 {
 		owed = w.pending[0].rev.main
-		w.s.settled(w.pending)
+		w.s.discard(w.pending)
 		w.pending = nil
 	}
 	w.live, w.next = false, owed
@@ -237,7 +247,7 @@ func (h *Hub) add(w *watch) {
 // remove takes a watch out. Called with both mu held.
 func (h *Hub) remove(w *watch) {
 	h.watching.Add(-1)
-	w.s.settled(w.pending)
+	w.s.discard(w.pending)
 	w.pending = nil
 	w.gone, w.live = true, false
 	if w.single {

@@ -10,30 +10,35 @@ import (
 
 // replayLimits bound one step of reading history.
 type replayLimits struct {
-	revisions int // looked at for one key, records for a range
+	revisions int // looked at
 	bytes     int // of events found
 }
 
-// A step for a range looks at no more records than in some milliseconds, since
-// the read transaction keeps pages of the file from being reused meanwhile.
+// A step looks at no more records than in some milliseconds, since the read
+// transaction keeps pages of the file from being reused meanwhile.
 var defaultReplay = replayLimits{revisions: 1000, bytes: 256 << 10}
 
-// replay reads the events of a watch from revision from on: whole revisions, up
-// to end at least from or the view's own. Errors: ErrCompacted, ErrCorrupt,
-// ErrClosed, those of reading the file.
-func (v *View) replay(w *watch, from int64, l replayLimits) (events []*Event, end int64, err error) {
+// replayKey reads the events of a watch of one key from revision from on: whole
+// revisions, up to end at least from or the view's own. Errors: ErrCompacted,
+// ErrCorrupt, ErrClosed, those of reading the file.
+func (v *View) replayKey(w *watch, from int64, l replayLimits) (events []*Event, end int64, err error) {
+	return v.replay(from, l, func(r *replayer) error { return r.key(w) })
+}
+
+// replayAll is replayKey for the events of all keys.
+func (v *View) replayAll(from int64, l replayLimits) (events []*Event, end int64, err error) {
+	return v.replay(from, l, (*replayer).records)
+}
+
+func (v *View) replay(from int64, l replayLimits, read func(*replayer) error) (events []*Event, end int64, err error) {
 	switch {
 	case from < v.compactRev:
 		return nil, 0, ErrCompacted
 	case from > v.rev:
 		return nil, from - 1, nil
 	}
-	r := &replayer{view: v, watch: w, limits: l, pending: v.st.pending(), last: from - 1}
-	if w.single {
-		err = r.key()
-	} else {
-		err = r.records()
-	}
+	r := &replayer{view: v, limits: l, pending: v.st.pending(), last: from - 1}
+	err = read(r)
 	// A compaction may have taken records away from the file while it was read.
 	if from < v.st.View().compactRev {
 		return nil, 0, ErrCompacted
@@ -50,7 +55,6 @@ func (v *View) replay(w *watch, from int64, l replayLimits) (events []*Event, en
 // A replayer is one step of reading history.
 type replayer struct {
 	view    *View
-	watch   *watch
 	limits  replayLimits
 	pending []*Changes
 
@@ -73,16 +77,13 @@ func (r *replayer) room(rev revision) bool {
 }
 
 func (r *replayer) add(rev revision, enc []byte) {
-	if r.watch.ignores(rev.tomb) {
-		return
-	}
 	r.events = append(r.events, newEvent(rev, enc))
 	r.size += len(enc)
 }
 
 // key reads the history of one key, which the index knows.
-func (r *replayer) key() error {
-	e := r.view.root.get([]byte(r.watch.key))
+func (r *replayer) key(w *watch) error {
+	e := r.view.root.get([]byte(w.key))
 	if e == nil {
 		return nil
 	}
@@ -92,6 +93,9 @@ func (r *replayer) key() error {
 		for _, rev := range revs {
 			if !r.room(rev) {
 				return nil
+			}
+			if w.ignores(rev.tomb) {
+				continue
 			}
 			enc, err := r.encoding(bucket, e, rev)
 			if err != nil {
@@ -168,9 +172,7 @@ func (r *replayer) records() error {
 			if rec.main > r.view.rev || !r.room(rec.revision) {
 				return nil
 			}
-			if r.watch.holds(encodedKey(rec.enc)) {
-				r.add(rec.revision, rec.enc)
-			}
+			r.add(rec.revision, rec.enc)
 		}
 	}
 	return nil
@@ -192,9 +194,7 @@ func (r *replayer) file(tx *bbolt.Tx, before int64) error {
 		if rev.main >= before || !r.room(rev) {
 			return nil
 		}
-		if key := encodedKey(enc); r.watch.holds(key) {
-			r.add(rev, bytes.Clone(enc))
-		}
+		r.add(rev, bytes.Clone(enc))
 	}
 	return nil
 }

@@ -62,6 +62,7 @@ type Stream struct {
 	ready, behind []*watch
 	notes         []*watch // that Notify asked for
 	events, bytes int      // pending
+	hand          int      // bytes of the update that Next returned last
 	turn          bool     // of those behind
 	asked         int      // progress requests
 	askedAt       int64    // newest revision at the last of them
@@ -93,6 +94,7 @@ func (s *Stream) Close() {
 		delete(s.watches, id)
 	}
 	delete(s.h.streams, s)
+	s.release()
 	s.ready, s.behind, s.notes, s.answers = nil, nil, nil, nil
 }
 
@@ -218,14 +220,33 @@ func (s *Stream) Notify() {
 	signal(s.wake)
 }
 
-// settled takes events out of the account of what is pending. Called with mu
-// held.
-func (s *Stream) settled(events []*Event) {
-	size := 0
+// sizeOf is what events count in the accounts of streams and hub, in bytes.
+func sizeOf(events []*Event) (size int) {
 	for _, e := range events {
 		size += len(e.enc)
 	}
+	return size
+}
+
+// discard takes pending events out of the accounts. Called with mu held.
+func (s *Stream) discard(events []*Event) {
+	size := sizeOf(events)
 	s.events -= len(events)
 	s.bytes -= size
 	s.h.bytes.Add(-int64(size))
+}
+
+// hold moves pending events into the consumer's hand. Called with mu held.
+func (s *Stream) hold(events []*Event) {
+	size := sizeOf(events)
+	s.events -= len(events)
+	s.bytes -= size
+	s.hand += size
+}
+
+// release takes what the consumer had in hand out of the accounts. Called with
+// mu held.
+func (s *Stream) release() {
+	s.h.bytes.Add(-int64(s.hand))
+	s.hand = 0
 }

@@ -5,9 +5,13 @@ import (
 	"sort"
 )
 
-// Next returns the next update, if there is one. Errors, which end the stream:
-// ErrClosed, ErrCorrupt, those of reading the state file.
+// Next returns the next update, if there is one. The one before is then done
+// with. Errors, which end the stream: ErrClosed, ErrCorrupt, those of reading
+// the state file.
 func (s *Stream) Next() (u Update, ok bool, err error) {
+	s.mu.Lock()
+	s.release()
+	s.mu.Unlock()
 	for {
 		s.mu.Lock()
 		switch {
@@ -93,7 +97,7 @@ func (s *Stream) take(w *watch) []*Event {
 	}
 	if n > 0 {
 		w.spoke = true
-		s.settled(events)
+		s.hold(events)
 	}
 	return events
 }
@@ -128,16 +132,7 @@ func (s *Stream) read(fn func(*View) error) error {
 // catchUp reads for a watch that is behind, and has it join the live ones when
 // it is level.
 func (s *Stream) catchUp(w *watch) (u Update, ok bool, err error) {
-	var events []*Event
-	var end int64
-	var compacted int64
-	err = s.read(func(v *View) (err error) {
-		events, end, err = v.replay(w, w.next, s.h.limits.replay)
-		if errors.Is(err, ErrCompacted) {
-			compacted = v.st.View().compactRev
-		}
-		return err
-	})
+	events, end, compacted, err := s.history(w)
 	if err != nil && !errors.Is(err, ErrCompacted) {
 		return u, false, err
 	}
@@ -154,6 +149,8 @@ func (s *Stream) catchUp(w *watch) (u Update, ok bool, err error) {
 			s.behind = append(s.behind, w)
 		}
 		w.spoke = w.spoke || len(events) > 0
+		s.hand = sizeOf(events) // Next has released what it was
+		s.h.bytes.Add(int64(s.hand))
 	}
 	s.mu.Unlock()
 	s.h.mu.Unlock()
@@ -167,6 +164,38 @@ func (s *Stream) catchUp(w *watch) (u Update, ok bool, err error) {
 	}
 	u, err = s.update(w, events)
 	return u, err == nil, err
+}
+
+// history reads a piece of what a watch is owed; with ErrCompacted it says what
+// was.
+func (s *Stream) history(w *watch) (events []*Event, end, compacted int64, err error) {
+	limits := s.h.limits.replay
+	reserved := int64(limits.bytes)
+	if s.h.bytes.Add(reserved) > s.h.limits.hub {
+		limits.bytes = s.rest(limits.bytes)
+	}
+	defer s.h.bytes.Add(-reserved)
+	err = s.read(func(v *View) (err error) {
+		if w.single {
+			events, end, err = v.replayKey(w, w.next, limits)
+		} else {
+			events, end, err = s.h.archive.replay(v, w, w.next, limits.bytes)
+		}
+		if errors.Is(err, ErrCompacted) {
+			compacted = v.st.View().compactRev
+		}
+		return err
+	})
+	return events, end, compacted, err
+}
+
+// rest is what the stream may have of n bytes when all have too much.
+func (s *Stream) rest(n int) int {
+	s.h.mu.Lock()
+	defer s.h.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return min(n, max(int(s.h.share())-s.bytes, 1))
 }
 
 // progress answers one of Notify's or AskProgress's questions, if it can be

@@ -1,0 +1,191 @@
+package kv
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// A hubFixture is a store whose changes a hub is told.
+type hubFixture struct {
+	*fixture
+	hub *Hub
+}
+
+func newHubFixture(t testing.TB, limits hubLimits) *hubFixture {
+	f := &hubFixture{fixture: newFixture(t, Options{})}
+	f.hub = NewHub(f.s.View())
+	f.hub.limits, f.hub.archive.limits = limits, limits.replay
+	return f
+}
+
+// tell puts keys and routes that.
+func (f *hubFixture) tell(pairs ...string) {
+	f.t.Helper()
+	v := f.put(pairs...)
+	f.hub.Publish(v, f.queue[len(f.queue)-1])
+	f.hub.Route()
+}
+
+// watching makes a stream with one watch, whose creation is taken.
+func (f *hubFixture) watching(spec Watch) (*Stream, *watch) {
+	f.t.Helper()
+	s := f.hub.NewStream()
+	f.t.Cleanup(s.Close)
+	id, err := s.Create(0, spec)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if u, ok, err := s.Next(); !ok || err != nil || u.Kind != Created {
+		f.t.Fatalf("%+v, %t, %v", u, ok, err)
+	}
+	return s, s.watches[id]
+}
+
+// rest takes what there is for a stream.
+func (f *hubFixture) rest(s *Stream) (all []*Event) {
+	f.t.Helper()
+	for {
+		u, ok, err := s.Next()
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		if !ok {
+			return all
+		}
+		all = append(all, u.Events...)
+	}
+}
+
+// What waits for consumers that do not read, and what is in their hands, is
+// bounded for all of them together. A consumer that reads is not made to read
+// history because of them.
+func TestHub_stalledStreams(t *testing.T) {
+	const streams, size = 200, 1000
+	limits := hubLimits{streamBytes: 20 * size, streamEvents: 100, inbox: inboxBytes, hub: 500 * size, replay: replayLimits{revisions: 100, bytes: 20 * size}}
+	f := newHubFixture(t, limits)
+	bound := 2*limits.hub + streams*(size+50) // and one revision each
+	hands := make(map[*Stream]int)
+	within := func(when string) {
+		t.Helper()
+		sum := 0
+		for s := range f.hub.streams {
+			sum += s.bytes + hands[s]
+		}
+		if n := f.hub.bytes.Load(); n != int64(sum) {
+			t.Fatalf("%s: %d bytes wait or are in hand, %d by the account", when, sum, n)
+		}
+		if n := f.hub.bytes.Load(); n > bound {
+			t.Fatalf("%s: %d bytes wait or are in hand, more than %d", when, n, bound)
+		}
+	}
+	var stalled []*Stream
+	for i := range streams {
+		spec := Watch{Key: []byte("k")}
+		if i%2 == 0 {
+			spec.End = []byte("l")
+		}
+		s, _ := f.watching(spec)
+		stalled = append(stalled, s)
+	}
+	reader, w := f.watching(Watch{Key: []byte("k")})
+	value := strings.Repeat("v", size)
+	seen := 0
+	for round, puts := range []int{10, 30, 40, 40} { // at first they are not behind
+		for range puts {
+			f.tell("k", value)
+			within("routed")
+			if !w.live {
+				t.Fatalf("round %d: the reader fell behind because of others", round)
+			}
+			seen += len(f.rest(reader))
+		}
+		for _, s := range stalled { // takes one update, and is busy with it
+			u, _, err := s.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			hands[s] = sizeOf(u.Events)
+			within("taken")
+		}
+	}
+	if seen != 120 {
+		t.Errorf("the reader got %d events of 120", seen)
+	}
+	if n := f.hub.bytes.Load(); n < limits.hub/2 {
+		t.Errorf("only %d bytes wait: the test sees too little", n)
+	}
+	for _, s := range stalled {
+		s.Close()
+	}
+	f.rest(reader)
+	if n := f.hub.bytes.Load(); n != 0 {
+		t.Errorf("%d bytes are left in the account", n)
+	}
+}
+
+// Watches of ranges that resume at near revisions have history read for them
+// once.
+func TestHub_sharedHistory(t *testing.T) {
+	f := newHubFixture(t, hubLimits{streamBytes, streamEvents, inboxBytes, hubBytes, replayLimits{revisions: 50, bytes: 1 << 20}})
+	const puts = 400
+	for i := range puts {
+		f.put(fmt.Sprintf("k%d", i%4), fmt.Sprint(i))
+	}
+	f.flush(puts / 2) // the other half is read from memory
+	f.hub.Reset(f.s.View())
+	var first []*Event
+	for i := range 40 {
+		s, _ := f.watching(Watch{Key: []byte("k"), End: []byte("l"), Start: int64(2 + i)})
+		events := f.rest(s)
+		if len(events) != puts-i {
+			t.Fatalf("watch %d got %d events, want %d", i, len(events), puts-i)
+		}
+		for j, e := range events {
+			if e.Rev() != int64(2+i+j) {
+				t.Fatalf("watch %d: event %d is of revision %d", i, j, e.Rev())
+			}
+		}
+		if i == 0 {
+			first = events
+			continue
+		}
+		for j, e := range events {
+			if e != first[i+j] {
+				t.Fatalf("watch %d read revision %d by itself", i, e.Rev())
+			}
+		}
+	}
+}
+
+// What is kept of history is bounded, and what is compacted is not told from it.
+func TestHub_sharedHistoryBounded(t *testing.T) {
+	f := newHubFixture(t, hubLimits{streamBytes, streamEvents, inboxBytes, hubBytes, replayLimits{revisions: 2, bytes: 1 << 20}})
+	const puts = 3 * archiveChapters
+	value := strings.Repeat("v", 200<<10)
+	for i := range puts {
+		f.put("k", value[:(i%2)*len(value)]) // 100 KiB on average: 64 chapters are 12 MiB
+	}
+	f.flushAll()
+	f.hub.Reset(f.s.View())
+	s, _ := f.watching(Watch{Key: []byte("k"), End: []byte("l"), Start: 2})
+	if n := len(f.rest(s)); n != puts {
+		t.Fatalf("%d events of %d", n, puts)
+	}
+	a := &f.hub.archive
+	sum := 0
+	for _, c := range a.kept {
+		sum += c.bytes
+	}
+	if sum != a.bytes || sum > archiveBytes || sum < archiveBytes/2 || len(a.kept) > archiveChapters {
+		t.Errorf("%d bytes are kept in %d chapters, %d by the account", sum, len(a.kept), a.bytes)
+	}
+	last := a.kept[len(a.kept)-1].from
+	v := f.compact(last + 1)
+	f.hub.Publish(v, f.queue[len(f.queue)-1])
+	f.hub.Route()
+	late, _ := f.watching(Watch{Key: []byte("k"), End: []byte("l"), Start: last})
+	if u, ok, err := late.Next(); !ok || err != nil || u.Kind != Canceled || u.Compacted != last+1 {
+		t.Errorf("a watch from before the compaction: %+v, %t, %v", u, ok, err)
+	}
+}
