@@ -26,7 +26,8 @@ const (
 	opStream    = "stream"    // all keys, as a stream
 	opBulk      = "bulk"      // put every key once, bulkPuts in a transaction
 	opKeepAlive = "keepalive" // renew a lease, over a stream of the client's own
-	opHold      = "hold"      // nothing: the watches beside it are what is measured
+	opWatch     = "watch"     // nothing: the watches beside it are what is measured
+	opHold      = "hold"      // the same, of watches that nothing happens to
 )
 
 // bulkPuts is how many keys a transaction of opBulk puts; servers take 128.
@@ -73,7 +74,6 @@ type load struct {
 	spec       loadSpec
 	certs      *certs // nil: plaintext
 	clients    []*clientv3.Client
-	started    time.Time // what stamps of values count from
 	began, end time.Time // of the measured time; set before workers start
 	fail       context.CancelCauseFunc
 	measuring  atomic.Bool // it is the measured time
@@ -89,7 +89,7 @@ func runLoad(ctx context.Context, _ []string) error {
 	}
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	l := &load{spec: spec, started: time.Now(), fail: fail}
+	l := &load{spec: spec, fail: fail}
 	var err error
 	if l.certs, err = loadCerts(spec.CA, spec.Cert, spec.Key); err != nil {
 		return err
@@ -188,7 +188,7 @@ func (l *load) run(ctx context.Context) (loadResult, error) {
 	if err := context.Cause(ctx); err != nil {
 		return result, err
 	}
-	if l.spec.fills() {
+	if l.spec.fills() || l.spec.Op == opWatch {
 		return result, nil
 	}
 	return result, l.summarize(seen, &result)

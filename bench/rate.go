@@ -26,16 +26,33 @@ func newRateWriter(ctx context.Context, members []*member, clients, value int) *
 	ctx, cancel := context.WithCancel(ctx)
 	w := &rateWriter{cancel: cancel}
 	for n := range clients {
-		m := members[n%len(members)]
-		w.wait.Go(func() { w.write(ctx, m, fmt.Sprintf("bench/rate/%03d/", n), make([]byte, value)) })
+		m, prefix, value := members[n%len(members)], fmt.Sprintf("bench/rate/%03d/", n), make([]byte, value)
+		w.wait.Go(func() {
+			w.write(ctx, m, func(n int) *pb.PutRequest {
+				return &pb.PutRequest{Key: []byte(prefix + strconv.Itoa(n%1000)), Value: value}
+			})
+		})
 	}
 	return w
 }
 
-func (w *rateWriter) write(ctx context.Context, m *member, prefix string, value []byte) {
+// newKeyWriter starts one client that puts one key, with stamps. Close it.
+func newKeyWriter(ctx context.Context, m *member, key string, value int) *rateWriter {
+	ctx, cancel := context.WithCancel(ctx)
+	w := &rateWriter{cancel: cancel}
+	rest := strings.Repeat("v", value)
+	w.wait.Go(func() {
+		w.write(ctx, m, func(int) *pb.PutRequest {
+			return &pb.PutRequest{Key: []byte(key), Value: []byte(stamped(rest))}
+		})
+	})
+	return w
+}
+
+func (w *rateWriter) write(ctx context.Context, m *member, next func(n int) *pb.PutRequest) {
 	for n := 0; ctx.Err() == nil; n++ {
 		once, cancel := context.WithTimeout(ctx, opTimeout)
-		_, err := pb.NewKVClient(m.conn).Put(once, &pb.PutRequest{Key: []byte(prefix + strconv.Itoa(n%1000)), Value: value})
+		_, err := pb.NewKVClient(m.conn).Put(once, next(n))
 		cancel()
 		if err == nil {
 			w.count.Add(1)

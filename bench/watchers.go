@@ -108,7 +108,7 @@ func (w *watchers) collect(ctx context.Context, events clientv3.WatchChan) (dela
 		if err := resp.Err(); err != nil {
 			return delays, err
 		}
-		now, measuring := time.Since(w.started), w.measuring.Load()
+		now, measuring := time.Now(), w.measuring.Load()
 		for _, e := range resp.Events {
 			if version != 0 && e.Kv.Version != version+1 {
 				return delays, fmt.Errorf("version %d of %s came after %d", e.Kv.Version, e.Kv.Key, version)
@@ -121,7 +121,7 @@ func (w *watchers) collect(ctx context.Context, events clientv3.WatchChan) (dela
 			if err != nil {
 				return delays, err
 			}
-			delays = append(delays, now-put)
+			delays = append(delays, now.Sub(put))
 		}
 		if measuring {
 			w.events.Add(int64(len(resp.Events)))
@@ -164,19 +164,16 @@ func (w *watchers) summarize(result *loadResult) error {
 // stampLen is how many bytes at the start of a value say when it was put.
 const stampLen = 16
 
-// stamped is the next value to put: with the time, where watches look at it.
-func (w *worker) stamped() string {
-	if w.spec.Watch.Keys == 0 {
-		return w.value
-	}
-	return fmt.Sprintf("%0*x", stampLen, int64(time.Since(w.started))) + w.value[min(stampLen, len(w.value)):]
+// stamped is a value with the time in place of its start.
+func stamped(value string) string {
+	return fmt.Sprintf("%0*x", stampLen, time.Now().UnixNano()) + value[min(stampLen, len(value)):]
 }
 
-// stampOf is when a value was put, since the load was started.
-func stampOf(value []byte) (time.Duration, error) {
+// stampOf is when a value was put.
+func stampOf(value []byte) (time.Time, error) {
 	n, err := strconv.ParseInt(string(value[:min(stampLen, len(value))]), 16, 64)
 	if err != nil {
-		return 0, fmt.Errorf("the value of an event is not one of this load: %w", err)
+		return time.Time{}, fmt.Errorf("the value of an event has no stamp: %w", err)
 	}
-	return time.Duration(n), nil
+	return time.Unix(0, n), nil
 }

@@ -100,7 +100,11 @@ func (w *worker) request(ctx context.Context, number int) error {
 	key := keyName(number)
 	switch w.op {
 	case opFill, opPut:
-		_, err = w.client.Put(ctx, key, w.stamped())
+		value := w.value
+		if w.spec.Watch.Keys > 0 {
+			value = stamped(value)
+		}
+		_, err = w.client.Put(ctx, key, value)
 	case opKeepAlive:
 		err = w.lease.renew()
 	case opGet:
