@@ -72,6 +72,7 @@ var errorTable = []struct {
 	{kv.ErrKeyNotFound, rpctypes.ErrGRPCKeyNotFound},
 	{kv.ErrLeaseNotFound, rpctypes.ErrGRPCLeaseNotFound},
 	{kv.ErrLeaseExists, rpctypes.ErrGRPCLeaseExist},
+	{kv.ErrTooManyCompares, rpctypes.ErrGRPCTooManyOps},
 	{kv.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
 	// These two are told in a response of the stream, as text.
 	{kv.ErrDuplicateWatch, status.Error(codes.Unknown, "mvcc: "+kv.ErrDuplicateWatch.Error())},

@@ -15,6 +15,8 @@ const (
 	// None returns a nil response: for members that apply a request which
 	// another one has to answer.
 	None
+	// Lazy builds the response but for what takes long, which Batch.Owed has.
+	Lazy
 )
 
 // A Batch performs requests one after the other on the newest state. Requests
@@ -28,6 +30,10 @@ type Batch struct {
 	begun     int64 // revision before the open request
 	first     int   // index in ch.recs of the open request's first record
 	txn       txn   // reused by the transactions of the batch
+
+	quick int   // keys that may still be read at once, see Lazy
+	owed  *Owed // by the answer to the last request
+	kept  *node // newest root that something owed reads
 }
 
 // maxPresize bounds the records for which a batch has room from the start.
@@ -38,7 +44,7 @@ func (s *Store) NewBatch() *Batch {
 	if !s.writing.CompareAndSwap(false, true) {
 		panic("kv: a batch was opened while another one is open")
 	}
-	b := &Batch{state: s.View().state}
+	b := &Batch{state: s.View().state, quick: quickKeys}
 	b.tree = tree{root: b.root, edit: s.nextEdit()}
 	b.leaseTree = tree{root: b.leases, edit: b.tree.edit}
 	b.ch = &Changes{st: s, recs: make([]change, 0, s.recs), schedule: none, finished: none, clock: none}
@@ -109,7 +115,8 @@ func (b *Batch) putOp(r *pb.PutRequest, a Answer) (*pb.PutResponse, error) {
 	value, lease := r.Value, r.Lease
 	var prev *mvccpb.KeyValue
 	keep := r.IgnoreValue || r.IgnoreLease
-	if keep || r.PrevKv && a == Full {
+	owes := r.PrevKv && a == Lazy && b.quick <= 0 && !keep
+	if keep || r.PrevKv && a != None && !owes {
 		var err error
 		if prev, err = b.get(r.Key); err != nil {
 			return nil, err
@@ -117,6 +124,11 @@ func (b *Batch) putOp(r *pb.PutRequest, a Answer) (*pb.PutResponse, error) {
 		if keep && prev == nil {
 			return nil, ErrKeyNotFound
 		}
+		b.charge(prev)
+	}
+	var replaced []hit
+	if owes {
+		replaced, _ = b.collect(spanOf(r.Key, nil), b.rev, 0)
 	}
 	if r.IgnoreValue {
 		value = prev.Value
@@ -133,6 +145,9 @@ func (b *Batch) putOp(r *pb.PutRequest, a Answer) (*pb.PutResponse, error) {
 	p.header.Revision = b.rev
 	if r.PrevKv {
 		p.resp.PrevKv = prev
+	}
+	if len(replaced) > 0 {
+		b.owe(owedPart{at: b.begun, hits: replaced, reply: func(_ *pb.RangeResponse, kvs []*mvccpb.KeyValue) { p.resp.PrevKv = kvs[0] }})
 	}
 	return &p.resp, nil
 }
@@ -183,53 +198,6 @@ func (s *Store) newEntry(rev revision, rec *record, enc []byte) *entry {
 	bare.value = nil
 	e.enc = bare.encode()
 	return e
-}
-
-// DeleteRange performs r. Nothing to delete leaves the revision as it is.
-func (b *Batch) DeleteRange(r *pb.DeleteRangeRequest, a Answer) (*pb.DeleteRangeResponse, error) {
-	b.begin()
-	return b.deleteOp(r, a)
-}
-
-// deleteOp performs a deletion of the open request.
-func (b *Batch) deleteOp(r *pb.DeleteRangeRequest, a Answer) (*pb.DeleteRangeResponse, error) {
-	hits, _ := b.collect(spanOf(r.Key, r.RangeEnd), b.rev, 0)
-	var resp *pb.DeleteRangeResponse
-	if a == Full {
-		resp = &pb.DeleteRangeResponse{Deleted: int64(len(hits))}
-		if r.PrevKv {
-			var err error
-			if resp.PrevKvs, err = b.loadAll(hits, b.rev, true); err != nil {
-				return nil, err
-			}
-		}
-	}
-	for _, h := range hits {
-		b.delete(h.e)
-	}
-	if a == Full {
-		resp.Header = &pb.ResponseHeader{Revision: b.rev}
-	}
-	return resp, nil
-}
-
-// delete writes a deletion of e's key.
-func (b *Batch) delete(e *entry) {
-	rev := b.next()
-	rev.tomb = true
-	rec := record{key: e.key()}
-	enc := rec.encode()
-	b.record(rev, enc)
-	b.tree.upsert(rec.key, func(old *entry) *entry {
-		b.st.inline -= old.inlineSize()
-		t := &entry{enc: enc, main: rev.main, bits: rev.sub | bitTomb}
-		t.succeed(old)
-		return t
-	})
-	b.root = b.tree.root
-	if b.granted > 0 {
-		b.relet(rec.key, leaseIn(e), 0)
-	}
 }
 
 // Compact makes the revisions before r.Revision unreadable. Errors:

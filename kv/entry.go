@@ -74,7 +74,8 @@ func (e *entry) at(rev int64) (r revision, found bool) {
 }
 
 // succeed gives e, an entry not yet in a tree, the history of prev and prev's
-// own revision as its newest part. prev may be nil.
+// own revision as its newest part. prev may be nil. e may bring room for a first
+// history.
 func (e *entry) succeed(prev *entry) {
 	if prev == nil {
 		return
@@ -82,7 +83,9 @@ func (e *entry) succeed(prev *entry) {
 	h, n := prev.hist, int(prev.nhist)
 	switch {
 	case h == nil:
-		h = newHistory()
+		if h = e.hist; h == nil {
+			h = newHistory()
+		}
 	case n == len(h.revs):
 		h = &history{revs: make([]oldRev, 2*n)}
 		copy(h.revs, prev.hist.revs)

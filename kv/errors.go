@@ -2,7 +2,7 @@ package kv
 
 import "errors"
 
-// The errors of requests. None of the first five leaves a partial write
+// The errors of requests. None of those that IsAnswer knows leaves a partial write
 // behind, and each is the same on every member: they are answers. Any other
 // error means that this member cannot tell the state, and has to stop.
 var (
@@ -18,6 +18,9 @@ var (
 	ErrLeaseNotFound = errors.New("requested lease not found")
 	// ErrLeaseExists: a lease to be granted has the id of another one.
 	ErrLeaseExists = errors.New("lease already exists")
+	// ErrTooManyCompares: the compares of a transaction would have to look at
+	// more keys than may be while everybody waits.
+	ErrTooManyCompares = errors.New("compares of the transaction look at too many keys")
 	// ErrCorrupt: index and state file contradict each other, or the file
 	// cannot be read. The process has to stop.
 	ErrCorrupt = errors.New("key-value state is corrupt")
@@ -33,5 +36,5 @@ var (
 func IsAnswer(err error) bool {
 	return errors.Is(err, ErrCompacted) || errors.Is(err, ErrFutureRevision) ||
 		errors.Is(err, ErrKeyNotFound) || errors.Is(err, ErrLeaseNotFound) ||
-		errors.Is(err, ErrLeaseExists)
+		errors.Is(err, ErrLeaseExists) || errors.Is(err, ErrTooManyCompares)
 }

@@ -88,6 +88,20 @@ func (s *state) LeaseKeys(id int64) [][]byte {
 	return keys
 }
 
+// LeaseKeyCount returns the number of keys attached to a lease.
+func (s *state) LeaseKeyCount(id int64) int {
+	return s.leases.count(append(leaseKey(id), 0), leaseEnd(id))
+}
+
+// attachedTo returns the tree's keys of what is attached to a lease, in order.
+func (s *state) attachedTo(id int64) (keys [][]byte) {
+	s.leases.ascend(append(leaseKey(id), 0), leaseEnd(id), func(e *entry) bool {
+		keys = append(keys, e.key())
+		return true
+	})
+	return keys
+}
+
 // EachLeaseKey calls fn for each key attached to a lease, in order, until fn
 // returns false.
 func (s *state) EachLeaseKey(id int64, fn func(key []byte) bool) {
@@ -139,10 +153,15 @@ func (b *Batch) Revoke(id int64) error {
 		return ErrLeaseNotFound
 	}
 	b.begin()
-	for _, key := range b.LeaseKeys(id) {
-		b.delete(b.root.get(key)) // which detaches it
+	attached := b.attachedTo(id)
+	if n := len(attached); n > 0 {
+		g := graves{b: b, left: n}
+		for _, k := range attached {
+			b.tree.upsert(k[leaseIDLen:], g.dig)
+		}
+		b.root = b.tree.root
 	}
-	b.leaseTree.remove(leaseKey(id))
+	b.leaseTree.remove(append([][]byte{leaseKey(id)}, attached...)...)
 	b.leases = b.leaseTree.root
 	b.granted--
 	b.ch.leases = append(b.ch.leases, LeaseChange{Lease: Lease{ID: id}, Gone: true})

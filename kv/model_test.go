@@ -17,6 +17,8 @@ type model struct {
 	rev        int64
 	compactRev int64
 	first      int // records before the open request
+	leases     map[int64]Lease
+	clock      int64
 }
 
 type modelRec struct {
@@ -25,7 +27,7 @@ type modelRec struct {
 	kv        *mvccpb.KeyValue
 }
 
-func newModel() *model { return &model{rev: 1, compactRev: -1} }
+func newModel() *model { return &model{rev: 1, compactRev: -1, leases: map[int64]Lease{}} }
 
 func (m *model) begin() { m.first = len(m.recs) }
 
@@ -113,6 +115,9 @@ func (m *model) Range(r *pb.RangeRequest) (*pb.RangeResponse, error) {
 	for _, kv := range kept {
 		if r.KeysOnly {
 			kv.Value = nil
+			if r.SortTarget != pb.RangeRequest_VALUE { // etcd's index knows no lease
+				kv.Lease = 0
+			}
 		}
 	}
 	resp.Kvs = kept
@@ -136,7 +141,7 @@ func (m *model) sort(kvs []*mvccpb.KeyValue, r *pb.RangeRequest) {
 }
 
 func (m *model) Put(r *pb.PutRequest) (*pb.PutResponse, error) {
-	if r.Lease != 0 {
+	if !m.granted(r.Lease) {
 		return nil, ErrLeaseNotFound
 	}
 	m.begin()
@@ -149,11 +154,14 @@ func (m *model) putOp(r *pb.PutRequest) (*pb.PutResponse, error) {
 	if (r.IgnoreLease || r.IgnoreValue) && prev == nil {
 		return nil, ErrKeyNotFound
 	}
-	kv := &mvccpb.KeyValue{Key: r.Key, Value: r.Value, CreateRevision: m.rev + 1, ModRevision: m.rev + 1, Version: 1}
+	kv := &mvccpb.KeyValue{Key: r.Key, Value: r.Value, CreateRevision: m.rev + 1, ModRevision: m.rev + 1, Version: 1, Lease: r.Lease}
 	if prev != nil {
 		kv.CreateRevision, kv.Version = prev.CreateRevision, prev.Version+1
 		if r.IgnoreValue {
 			kv.Value = prev.Value
+		}
+		if r.IgnoreLease {
+			kv.Lease = prev.Lease
 		}
 	}
 	m.add(false, kv)
@@ -245,7 +253,7 @@ func (m *model) check(r *pb.TxnRequest, p *modelPath) error {
 		} else if q != nil && q.Revision != 0 && q.Revision < m.compactRev {
 			return ErrCompacted
 		}
-		if q := op.GetRequestPut(); q != nil && q.Lease != 0 {
+		if q := op.GetRequestPut(); q != nil && !m.granted(q.Lease) {
 			return ErrLeaseNotFound
 		} else if q != nil && (q.IgnoreLease || q.IgnoreValue) && m.get(q.Key) == nil {
 			return ErrKeyNotFound

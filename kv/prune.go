@@ -28,7 +28,7 @@ type pruned struct {
 // pruneStep does the next part of the walk.
 func (b *Batch) pruneStep() {
 	p := &b.st.prune
-	if !p.active {
+	if !b.st.Pruning() {
 		return
 	}
 	limit := b.st.opts.PruneStep

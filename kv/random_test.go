@@ -3,7 +3,9 @@ package kv
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,15 +21,40 @@ type runner struct {
 	keys  int
 	marks []mark // model after each queued change set
 	disk  mark   // model at the newest written one
+	owed  []debt
+}
+
+// A debt is an answer that was given without a part, and the whole one.
+type debt struct {
+	o         *Owed
+	req       proto.Message
+	got, want proto.Message
+}
+
+// pay completes a debt now and then: what was written, compacted and pruned
+// since must make no difference.
+func (r *runner) pay(all bool) {
+	r.t.Helper()
+	r.owed = slices.DeleteFunc(r.owed, func(d debt) bool {
+		if !all && r.rnd.IntN(3) > 0 {
+			return false
+		}
+		r.same(d.req, d.got, d.o.Pay(), d.want, nil)
+		return true
+	})
 }
 
 // A mark is a point to which the model can go back.
 type mark struct {
 	recs            int
 	rev, compactRev int64
+	leases          map[int64]Lease
+	clock           int64
 }
 
-func (r *runner) mark() mark { return mark{len(r.m.recs), r.m.rev, r.m.compactRev} }
+func (r *runner) mark() mark {
+	return mark{len(r.m.recs), r.m.rev, r.m.compactRev, maps.Clone(r.m.leases), r.m.clock}
+}
 
 func (r *runner) key() []byte { return fmt.Appendf(nil, "k%03d", r.rnd.IntN(r.keys)) }
 
@@ -79,7 +106,7 @@ func (r *runner) putReq() *pb.PutRequest {
 	case 1:
 		q.IgnoreLease = true
 	case 2:
-		q.Lease = int64(r.rnd.IntN(2))
+		q.Lease = r.leaseID()
 	}
 	if !q.IgnoreValue {
 		q.Value = []byte(strings.Repeat("v", r.rnd.IntN(60)))
@@ -152,9 +179,9 @@ func (r *runner) same(req, got proto.Message, gotErr error, want proto.Message, 
 // step performs one random request on the batch and on the model.
 func (r *runner) step(b *Batch) {
 	r.t.Helper()
-	answer := Full
-	if r.rnd.IntN(4) == 0 {
-		answer = None
+	answer := Answer(r.rnd.IntN(3))
+	if r.rnd.IntN(2) == 0 {
+		b.quick = r.rnd.IntN(3)
 	}
 	var req, got, want proto.Message
 	var gotErr, wantErr error
@@ -169,6 +196,9 @@ func (r *runner) step(b *Batch) {
 		req = q
 		got, gotErr = b.DeleteRange(q, answer)
 		want, wantErr = r.m.DeleteRange(q)
+	case n < 70:
+		r.leaseStep(b)
+		return
 	case n < 96:
 		q := r.txnReq(2)
 		req = q
@@ -183,7 +213,11 @@ func (r *runner) step(b *Batch) {
 	if answer == None && gotErr == nil {
 		got = want
 	}
-	r.same(req, got, gotErr, want, wantErr)
+	if o := b.Owed(); o != nil && gotErr == nil {
+		r.owed = append(r.owed, debt{o, req, got, want})
+	} else {
+		r.same(req, got, gotErr, want, wantErr)
+	}
 	if b.Rev() != r.m.rev {
 		r.t.Fatalf("revision %d after %v, want %d", b.Rev(), req, r.m.rev)
 	}
@@ -208,9 +242,10 @@ func (r *runner) read(v *View) {
 func (r *runner) crash() {
 	r.t.Helper()
 	r.open()
-	r.marks = nil
+	r.marks, r.owed = nil, nil
 	r.m.recs, r.m.compactRev = r.m.recs[:r.disk.recs], r.disk.compactRev
 	r.m.rev = r.disk.rev
+	r.m.leases, r.m.clock = maps.Clone(r.disk.leases), r.disk.clock
 	r.m.first = len(r.m.recs)
 	v := r.s.View()
 	if v.Rev() != r.m.rev || v.CompactRev() != r.m.compactRev {
@@ -248,6 +283,8 @@ func (r *runner) run(batches int) {
 			}
 		})
 		r.marks = append(r.marks, r.mark())
+		r.sameLeases(v)
+		r.pay(false)
 		for range 4 {
 			r.read(v)
 		}
@@ -264,6 +301,7 @@ func (r *runner) run(batches int) {
 			r.check()
 		}
 	}
+	r.pay(true)
 	r.readAll(r.s.View())
 }
 

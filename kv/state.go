@@ -55,7 +55,7 @@ func (s *state) seek(sp span, rev int64, fn func(hit) bool) {
 		return !ok || fn(hit{e, r})
 	}
 	if !sp.single {
-		s.root.ascend(sp.lo, sp.hi, visit)
+		s.root.walk(sp.lo, sp.hi, rev >= s.rev, visit)
 	} else if e := s.root.get(sp.lo); e != nil {
 		visit(e)
 	}

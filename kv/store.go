@@ -61,6 +61,7 @@ type Store struct {
 	// compacted is the newest compaction whose deletions are all on disk.
 	compacted atomic.Int64
 	writing   atomic.Bool // a batch is open
+	holds     holds
 
 	// Owned by the writer, between batches.
 	edit   uint64 // last edit number given out
@@ -100,8 +101,9 @@ func (s *Store) read(fn func(*bbolt.Tx) error) error {
 
 // Pruning reports whether compacted records remain to be taken out of index
 // and file. Each batch, also an empty one, does a bounded part of it; so
-// without writes, somebody has to make empty batches. Called by the writer.
-func (s *Store) Pruning() bool { return s.prune.active }
+// without writes, somebody has to make empty batches. While an answer is owed
+// that reads from before the compaction, nothing is done. Called by the writer.
+func (s *Store) Pruning() bool { return s.prune.active && !s.holds.below(s.prune.target) }
 
 // CompactedOnDisk returns the newest compaction whose deletions are all in the
 // state file, which is what a physical compaction waits for; -1 if none.

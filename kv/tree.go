@@ -1,9 +1,6 @@
 package kv
 
-import (
-	"bytes"
-	"strings"
-)
+import "bytes"
 
 // Node capacities. A leaf of 64 pointers and an inner node of 32 children keep
 // what a batch copies per put near 1.5 KiB, and a million keys 5 levels deep.
@@ -140,6 +137,15 @@ func (n *node) get(key []byte) *entry {
 // included, until fn returns false. A nil hi means no end. It reports whether
 // it came to the end.
 func (n *node) ascend(lo, hi []byte, fn func(*entry) bool) bool {
+	return n.walk(lo, hi, false, fn)
+}
+
+// walk is ascend; with living it passes over nodes beneath which all entries are
+// deletions, but not over single ones.
+func (n *node) walk(lo, hi []byte, living bool, fn func(*entry) bool) bool {
+	if living && n.live == 0 {
+		return true
+	}
 	if n.leaf() {
 		i := n.slot(lo)
 		for _, e := range n.entries[i:] {
@@ -153,10 +159,10 @@ func (n *node) ascend(lo, hi []byte, fn func(*entry) bool) bool {
 		return true
 	}
 	for i := n.kidFor(lo); i < len(n.kids); i++ {
-		if i > 0 && hi != nil && strings.Compare(n.keys[i-1], string(hi)) >= 0 {
+		if i > 0 && hi != nil && n.keys[i-1] >= string(hi) {
 			return true
 		}
-		if !n.kids[i].ascend(lo, hi, fn) {
+		if !n.kids[i].walk(lo, hi, living, fn) {
 			return false
 		}
 	}

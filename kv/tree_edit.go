@@ -1,6 +1,9 @@
 package kv
 
-import "bytes"
+import (
+	"bytes"
+	"sort"
+)
 
 // A tree is the writer's handle on the index. Nodes that carry its edit number
 // belong to it alone.
@@ -153,33 +156,83 @@ func (t *tree) splitKid(n *node, i int, key []byte) {
 	n.keys = insertAt(n.keys, i, sep)
 }
 
-// remove takes the entry of key out of the tree. The entry must exist.
-func (t *tree) remove(key []byte) {
+// remove takes the entries of keys, which are in order, out of the tree. They
+// must exist.
+func (t *tree) remove(keys ...[]byte) {
 	t.root = t.own(t.root)
-	t.removeFrom(t.root, key)
+	t.removeFrom(t.root, keys)
 	for !t.root.leaf() && len(t.root.kids) == 1 {
 		t.root = t.root.kids[0]
 	}
 }
 
-func (t *tree) removeFrom(n *node, key []byte) (delta int) {
-	if n.leaf() {
-		i := n.find(key, tagOf(key))
-		if i < 0 {
-			panic("kv: removed key is not in the index")
+// removeFrom goes to each node once, however many keys are beneath it.
+func (t *tree) removeFrom(n *node, keys [][]byte) (delta int) {
+	for len(keys) > 0 {
+		if n.leaf() {
+			delta += n.removeEntry(keys[0])
+			keys = keys[1:]
+			continue
 		}
-		delta = -alive(n.entries[i])
-		n.entries = removeAt(n.entries, i)
-		n.tags = removeAt(n.tags, i)
-	} else {
-		i := n.kidFor(key)
+		i := n.kidFor(keys[0])
+		part := len(keys)
+		if i < len(n.keys) {
+			part = sort.Search(len(keys), func(j int) bool { return string(keys[j]) >= n.keys[i] })
+		}
 		kid := t.own(n.kids[i])
 		n.kids[i] = kid
-		delta = t.removeFrom(kid, key)
+		delta += t.removeFrom(kid, keys[:part])
 		t.shrinkKid(n, i)
+		keys = keys[part:]
 	}
 	n.live += delta
 	return delta
+}
+
+// removeEntry takes an entry out of a leaf, whose count of living ones it leaves
+// to the caller.
+func (n *node) removeEntry(key []byte) (delta int) {
+	i := n.find(key, tagOf(key))
+	if i < 0 {
+		panic("kv: removed key is not in the index")
+	}
+	delta = -alive(n.entries[i])
+	n.entries = removeAt(n.entries, i)
+	n.tags = removeAt(n.tags, i)
+	return delta
+}
+
+// bury replaces the living entries with lo <= key < hi (nil: no end) by what
+// tomb makes of them, which are deletions. It goes to each node once.
+func (t *tree) bury(lo, hi []byte, tomb func(old *entry) *entry) {
+	t.root = t.own(t.root)
+	t.buryIn(t.root, lo, hi, tomb)
+}
+
+func (t *tree) buryIn(n *node, lo, hi []byte, tomb func(old *entry) *entry) (buried int) {
+	if n.leaf() {
+		for i := n.slot(lo); i < len(n.entries); i++ {
+			e := n.entries[i]
+			if hi != nil && bytes.Compare(e.key(), hi) >= 0 {
+				break
+			}
+			if !e.dead() {
+				n.entries[i] = tomb(e)
+				buried++
+			}
+		}
+	}
+	for i := n.kidFor(lo); i < len(n.kids); i++ {
+		if i > 0 && hi != nil && n.keys[i-1] >= string(hi) {
+			break
+		}
+		if n.kids[i].live > 0 {
+			n.kids[i] = t.own(n.kids[i])
+			buried += t.buryIn(n.kids[i], lo, hi, tomb)
+		}
+	}
+	n.live -= buried
+	return buried
 }
 
 // shrinkKid drops child i of the owned node n if nothing is left beneath it,

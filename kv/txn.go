@@ -9,7 +9,7 @@ import (
 // the chosen branches, all on the state before the transaction; run performs
 // them. What plan accepts, run can do.
 type txn struct {
-	*state
+	comparer
 	b      *Batch // nil: the transaction only reads
 	answer Answer
 	// taken holds the outcomes of the compares, in the order in which both
@@ -21,9 +21,9 @@ type txn struct {
 }
 
 // Txn performs r. Errors, all found before the first write: ErrCompacted,
-// ErrFutureRevision, ErrKeyNotFound, ErrLeaseNotFound.
+// ErrFutureRevision, ErrKeyNotFound, ErrLeaseNotFound, ErrTooManyCompares.
 func (b *Batch) Txn(r *pb.TxnRequest, a Answer) (*pb.TxnResponse, error) {
-	b.txn = txn{state: &b.state, b: b, answer: a, taken: b.txn.taken[:0]}
+	b.txn = txn{comparer: b.txn.comparer.again(&b.state), b: b, answer: a, taken: b.txn.taken[:0]}
 	t := &b.txn
 	if err := t.plan(r); err != nil {
 		return nil, err
@@ -38,6 +38,7 @@ func (b *Batch) Txn(r *pb.TxnRequest, a Answer) (*pb.TxnResponse, error) {
 	resp, err := t.run(r)
 	if err != nil {
 		undo()
+		b.forgive()
 	}
 	return resp, err
 }
@@ -57,7 +58,7 @@ func (b *Batch) save() (undo func()) {
 
 // plan is the first pass.
 func (t *txn) plan(r *pb.TxnRequest) error {
-	ok, err := t.compareAll(r.GetCompare())
+	ok, err := t.all(r.GetCompare())
 	if err != nil {
 		return err
 	}
@@ -164,6 +165,9 @@ func (t *txn) op(op *pb.RequestOp) (*pb.ResponseOp, error) {
 	case *pb.RequestOp_RequestRange:
 		if t.answer == None {
 			return nil, nil
+		}
+		if t.b != nil {
+			return t.b.rangeOp(op.RequestRange, t.answer)
 		}
 		resp, err := t.answerRange(op.RequestRange)
 		return &pb.ResponseOp{Response: &pb.ResponseOp_ResponseRange{ResponseRange: resp}}, err

@@ -29,9 +29,9 @@ func (v *View) Range(r *pb.RangeRequest) (*pb.RangeResponse, error) {
 }
 
 // ReadTxn answers a transaction whose chosen branches only read. Errors as for
-// Range.
+// Range, and ErrTooManyCompares.
 func (v *View) ReadTxn(r *pb.TxnRequest) (*pb.TxnResponse, error) {
-	t := txn{state: &v.state, answer: Full}
+	t := txn{comparer: comparer{state: &v.state, left: maxCompared}, answer: Full}
 	if err := t.plan(r); err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package member
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/conclave-kv/conclave/raftstore/fsm"
@@ -19,7 +20,7 @@ type batch struct {
 	id      uint64
 	begun   time.Time // of its oldest request; how long it may wait counts from here
 	payload []byte    // encoded requests without the entry's header
-	waiters []chan fsm.Result
+	waiters []*waiter
 
 	mu       sync.Mutex
 	term     uint64        // term of the newest attempt, 0 before the first
@@ -76,11 +77,12 @@ func (b *batch) deliver(results []fsm.Result) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.finished {
+		drop(results)
 		return
 	}
 	b.finished = true
 	for i, w := range b.waiters {
-		w <- results[i] // capacity 1
+		w.answer(results[i])
 	}
 	close(b.done)
 }
@@ -94,15 +96,52 @@ func (b *batch) fail(err error) {
 	}
 	b.finished = true
 	for _, w := range b.waiters {
-		w <- fsm.Result{Err: err} // capacity 1
+		w.answer(fsm.Result{Err: err})
 	}
 	close(b.done)
+}
+
+// drop gives up results that nobody waits for.
+func drop(results []fsm.Result) {
+	for _, r := range results {
+		r.Owed.Drop()
+	}
+}
+
+// A waiter waits for the result of one request, and may leave before.
+type waiter struct {
+	result chan fsm.Result // with room for it
+	left   atomic.Bool
+}
+
+func newWaiter() *waiter { return &waiter{result: make(chan fsm.Result, 1)} }
+
+// answer is called once.
+func (w *waiter) answer(r fsm.Result) {
+	w.result <- r
+	if w.left.Load() {
+		w.clear()
+	}
+}
+
+// leave gives up a result that has not come, or has come just now.
+func (w *waiter) leave() {
+	w.left.Store(true)
+	w.clear()
+}
+
+func (w *waiter) clear() {
+	select {
+	case r := <-w.result:
+		r.Owed.Drop()
+	default:
+	}
 }
 
 // buffers are what a batch leaves to a later one.
 type buffers struct {
 	payload []byte
-	waiters []chan fsm.Result
+	waiters []*waiter
 }
 
 // release takes the buffers of a batch that was answered.

@@ -11,7 +11,7 @@ import (
 func waiting(n int) *batch {
 	b := newBatch(1)
 	for range n {
-		b.waiters = append(b.waiters, make(chan fsm.Result, 1))
+		b.waiters = append(b.waiters, newWaiter())
 	}
 	return b
 }
@@ -21,11 +21,11 @@ func TestBatch_answersOnce(t *testing.T) {
 	b.deliver([]fsm.Result{{Response: "a"}, {Response: "b"}})
 	b.fail(errors.New("late"))
 	for i, want := range []string{"a", "b"} {
-		if r := <-b.waiters[i]; r.Response != want || r.Err != nil {
+		if r := <-b.waiters[i].result; r.Response != want || r.Err != nil {
 			t.Errorf("waiter %d got %+v", i, r)
 		}
 		select {
-		case r := <-b.waiters[i]:
+		case r := <-b.waiters[i].result:
 			t.Errorf("waiter %d got a second answer %+v", i, r)
 		default:
 		}

@@ -111,7 +111,7 @@ func TestInstall_batchInFlightIsNotProposedAgain(t *testing.T) {
 	if !closed(inside.done) {
 		t.Fatal("the batch still waits")
 	}
-	if r := <-inside.waiters[0]; !errors.Is(r.Err, ErrTimeout) {
+	if r := <-inside.waiters[0].result; !errors.Is(r.Err, ErrTimeout) {
 		t.Fatalf("the request got %+v", r)
 	}
 	for _, b := range []*batch{unsent, refused} {

@@ -121,6 +121,16 @@ func write[T any](ctx context.Context, m *Member, kind fsm.Kind, msg proto.Messa
 	return resp.(T), nil
 }
 
+// pay reads what was left out of an answer while it was applied.
+func (m *Member) pay(o *kv.Owed) error {
+	defer m.committer.kick() // compactions may have waited for it
+	err := o.Pay()
+	if errors.Is(err, kv.ErrClosed) { // an install took the place of what was to be read
+		return ErrTimeout
+	}
+	return err
+}
+
 // read answers from the newest view. Where an install closed the file of that
 // view meanwhile, there is a newer one.
 func read[T any](m *Member, answer func(*kv.View) (T, error)) (T, error) {

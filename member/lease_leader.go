@@ -188,7 +188,7 @@ func (m *Member) portions(ids []int64) (parts [][]int64) {
 	view := m.View().KV
 	first, keys := 0, 0
 	for i, id := range ids {
-		n := len(view.LeaseKeys(id))
+		n := view.LeaseKeyCount(id)
 		if keys+n > maxEndingKeys && i > first {
 			parts = append(parts, ids[first:i])
 			first, keys = i, 0

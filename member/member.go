@@ -284,6 +284,7 @@ func (s sink) Wants(id uint64) bool { return s.m.proposer.flyingBatch(id) != nil
 func (s sink) Deliver(id, term uint64, results []fsm.Result) {
 	b := s.m.proposer.flyingBatch(id)
 	if b == nil {
+		drop(results)
 		return
 	}
 	if results == nil {

@@ -60,7 +60,7 @@ func newProposer(m *Member, firstID uint64) *proposer {
 }
 
 // waiters are reused: one request, one result.
-var waiterPool = sync.Pool{New: func() any { return make(chan fsm.Result, 1) }}
+var waiterPool = sync.Pool{New: func() any { return newWaiter() }}
 
 // do has one request agreed and applied, and returns its result. When ctx ends
 // first the outcome is unknown.
@@ -78,20 +78,24 @@ func (p *proposer) doRaw(ctx context.Context, kind fsm.Kind, body []byte) (any, 
 }
 
 func (p *proposer) await(ctx context.Context, encode func([]byte) ([]byte, error)) (any, error) {
-	wait := waiterPool.Get().(chan fsm.Result)
+	wait := waiterPool.Get().(*waiter)
 	if err := p.enqueue(encode, wait); err != nil {
 		return nil, err
 	}
 	p.pending.Add(1)
 	defer p.pending.Add(-1)
 	select {
-	case r := <-wait:
+	case r := <-wait.result:
 		waiterPool.Put(wait)
+		if r.Owed != nil {
+			r.Err = p.m.pay(r.Owed)
+		}
 		if noOutcome(r.Err) {
 			p.failed.Add(1)
 		}
 		return r.Response, r.Err
 	case <-ctx.Done():
+		wait.leave()
 		p.failed.Add(1)
 		return nil, contextError(ctx)
 	}
@@ -104,7 +108,7 @@ func noOutcome(err error) bool {
 }
 
 // enqueue adds a request to the open batch.
-func (p *proposer) enqueue(encode func([]byte) ([]byte, error), wait chan fsm.Result) error {
+func (p *proposer) enqueue(encode func([]byte) ([]byte, error), wait *waiter) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"testing"
 	"time"
-
-	"github.com/conclave-kv/conclave/raftstore/fsm"
 )
 
 // How long a request may wait counts from its arrival: what waited in the queue
@@ -18,7 +16,7 @@ func TestProposer_waitingInQueueCounts(t *testing.T) {
 	p := newProposer(m, 1)
 	b := newBatch(1)
 	b.begun = time.Now().Add(-2 * time.Minute)
-	b.waiters = append(b.waiters, make(chan fsm.Result, 1))
+	b.waiters = append(b.waiters, newWaiter())
 	ctx, cancel := p.limit(b)
 	defer cancel()
 	if err := ctx.Err(); !errors.Is(err, context.DeadlineExceeded) {

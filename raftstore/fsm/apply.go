@@ -103,7 +103,7 @@ func (m *Machine) applyKeys(index uint64, req request, wanted bool) Result {
 	}
 	answer := kv.None
 	if wanted {
-		answer = kv.Full
+		answer = kv.Lazy
 	}
 	var resp any
 	var err error
@@ -126,7 +126,7 @@ func (m *Machine) applyKeys(index uint64, req request, wanted bool) Result {
 	}
 	switch {
 	case err == nil:
-		return Result{Response: resp}
+		return Result{Response: resp, Owed: m.batch.Owed()}
 	case kv.IsAnswer(err):
 		return Result{Err: err}
 	default:

@@ -26,6 +26,9 @@ type Result struct {
 	// Response is the etcd response of the request, nil for conclave's own
 	// kinds. Of its header only the revision is set.
 	Response any
+	// Owed is what Response lacks, nil if nothing. Who gets it has to pay or drop
+	// it.
+	Owed *kv.Owed
 	// Err is an error of the engine that was asked.
 	Err error
 }

@@ -1,0 +1,144 @@
+package kv
+
+import (
+	"bytes"
+	"slices"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+// DeleteRange performs r. Nothing to delete leaves the revision as it is.
+func (b *Batch) DeleteRange(r *pb.DeleteRangeRequest, a Answer) (*pb.DeleteRangeResponse, error) {
+	b.begin()
+	return b.deleteOp(r, a)
+}
+
+// deleteOp performs a deletion of the open request.
+func (b *Batch) deleteOp(r *pb.DeleteRangeRequest, a Answer) (*pb.DeleteRangeResponse, error) {
+	sp := spanOf(r.Key, r.RangeEnd)
+	if a == None {
+		b.deleteSpan(sp)
+		return nil, nil
+	}
+	resp := &pb.DeleteRangeResponse{Header: &pb.ResponseHeader{}}
+	if r.PrevKv {
+		if err := b.prevsOf(sp, resp, a); err != nil {
+			return nil, err
+		}
+	}
+	resp.Deleted = int64(b.deleteSpan(sp))
+	resp.Header.Revision = b.rev
+	return resp, nil
+}
+
+// prevsOf gives resp the records of sp, or owes them.
+func (b *Batch) prevsOf(sp span, resp *pb.DeleteRangeResponse, a Answer) (err error) {
+	hits, _ := b.collect(sp, b.rev, 0)
+	if a == Lazy && len(hits) > 0 && !b.quickly(hits) {
+		b.owe(owedPart{at: b.rev, hits: hits, reply: func(_ *pb.RangeResponse, kvs []*mvccpb.KeyValue) { resp.PrevKvs = kvs }})
+		return nil
+	}
+	resp.PrevKvs, err = b.loadAll(hits, b.rev, true)
+	for _, kv := range resp.PrevKvs {
+		b.charge(kv)
+	}
+	return err
+}
+
+// deleteSpan writes a deletion of each living key of sp, and returns how many
+// there were.
+func (b *Batch) deleteSpan(sp span) (n int) {
+	g := graves{b: b, detach: b.granted > 0}
+	if sp.single {
+		if e := b.root.get(sp.lo); e == nil || e.dead() {
+			return 0
+		}
+		g.left = 1
+		b.tree.upsert(sp.lo, g.dig)
+		n = 1
+	} else {
+		if n = b.count(sp, b.rev); n == 0 {
+			return 0
+		}
+		g.left = n
+		b.ch.recs = slices.Grow(b.ch.recs, n)
+		b.tree.bury(sp.lo, sp.hi, g.dig)
+	}
+	b.root = b.tree.root
+	if len(g.attached) > 0 {
+		slices.SortFunc(g.attached, bytes.Compare) // by lease, and within one by key as they come
+		b.leaseTree.remove(g.attached...)
+		b.leases = b.leaseTree.root
+	}
+	return n
+}
+
+// graveSlab is how many deletions of one request are allocated together at most:
+// enough to make allocating cheap, and few enough that the last one to be
+// forgotten keeps little in memory.
+const graveSlab = 32
+
+// graves makes the entries and records of the deletions of one request.
+type graves struct {
+	b        *Batch
+	left     int // deletions to come
+	entries  []entry
+	hists    []firstHistory
+	encs     []byte
+	detach   bool     // the keys may be attached to leases
+	attached [][]byte // what is to be taken out of the tree of leases, not in order
+}
+
+// dig writes the deletion of a living entry's key.
+func (g *graves) dig(old *entry) *entry {
+	b := g.b
+	t := g.entry(old.hist == nil)
+	if g.detach {
+		if id := leaseIn(old); id != 0 {
+			if k := attachKey(id, old.key()); b.leases.get(k) != nil {
+				g.attached = append(g.attached, k)
+			}
+		}
+	}
+	rev := b.next()
+	rev.tomb = true
+	enc := g.encode(old.key())
+	b.record(rev, enc)
+	b.st.inline -= old.inlineSize()
+	t.enc, t.main, t.bits = enc, rev.main, rev.sub|bitTomb
+	t.succeed(old)
+	return t
+}
+
+// entry returns an empty entry, with room for a first history if it needs one.
+func (g *graves) entry(history bool) *entry {
+	if len(g.entries) == 0 {
+		g.entries = make([]entry, min(g.left, graveSlab))
+	}
+	t := &g.entries[0]
+	g.entries = g.entries[1:]
+	if history {
+		if len(g.hists) == 0 {
+			g.hists = make([]firstHistory, min(g.left, graveSlab))
+		}
+		h := &g.hists[0]
+		g.hists = g.hists[1:]
+		h.revs = h.buf[:]
+		t.hist = &h.history
+	}
+	g.left--
+	return t
+}
+
+// encode returns a deletion's record, which has the key alone.
+func (g *graves) encode(key []byte) []byte {
+	rec := record{key: key}
+	size := rec.size()
+	if cap(g.encs)-len(g.encs) < size {
+		g.encs = make([]byte, 0, size*min(g.left+1, graveSlab))
+	}
+	at := len(g.encs)
+	g.encs = appendBytesField(g.encs, tagKey, key)
+	return g.encs[at:len(g.encs):len(g.encs)]
+}
