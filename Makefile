@@ -6,6 +6,7 @@ TOOLS ?= $(CURDIR)/.tools
 
 PROTOC_GEN_GO      := v1.36.12
 PROTOC_GEN_GO_GRPC := v1.6.2
+PROTOC_GEN_GATEWAY := v2.29.0
 GOLANGCI_LINT      := v2.15.0
 
 # What takes longest comes first, so that the others run beside it and it does
@@ -78,8 +79,11 @@ $(TOOLS)/golangci-lint-$(GOLANGCI_LINT):
 	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT)
 	mv $(TOOLS)/golangci-lint $@
 
-$(TOOLS)/pb-$(PROTOC_GEN_GO)-$(PROTOC_GEN_GO_GRPC)/protoc-gen-go:
+PLUGINS := $(TOOLS)/pb-$(PROTOC_GEN_GO)-$(PROTOC_GEN_GO_GRPC)-$(PROTOC_GEN_GATEWAY)
+
+$(PLUGINS)/protoc-gen-go:
 	GOBIN=$(@D) $(GO) install google.golang.org/grpc/cmd/protoc-gen-go-grpc@$(PROTOC_GEN_GO_GRPC)
+	GOBIN=$(@D) $(GO) install github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-grpc-gateway@$(PROTOC_GEN_GATEWAY)
 	GOBIN=$(@D) $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go@$(PROTOC_GEN_GO)
 
 linter: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT)
@@ -89,25 +93,31 @@ lint: linter ## go vet's checks and more
 	cd test/kvdiff && $(TOOLS)/golangci-lint-$(GOLANGCI_LINT) run --allow-parallel-runners ./...
 	cd test/faultfs && $(TOOLS)/golangci-lint-$(GOLANGCI_LINT) run --allow-parallel-runners ./...
 
-PLUGINS := $(TOOLS)/pb-$(PROTOC_GEN_GO)-$(PROTOC_GEN_GO_GRPC)
-PROTOS  := $(notdir $(wildcard internal/conclavepb/*.proto))
+# Packages of messages, and the modules whose .proto files theirs import.
+PB_DIRS := internal/conclavepb internal/lockpb
+GOOGLEAPIS := github.com/grpc-ecosystem/grpc-gateway@v1.16.0
+module = $$($(GO) mod download -json $(1) | sed -n 's/^\t"Dir": "\(.*\)",/\1/p')
 
-# generate_into DIR: the Go code of internal/conclavepb's messages. Services
-# give a second file; protoc itself is Debian's protobuf-compiler.
-generate_into = cd internal/conclavepb && PATH=$(PLUGINS):$$PATH protoc \
-	--go_out=$(1) --go_opt=paths=source_relative \
-	--go-grpc_out=$(1) --go-grpc_opt=paths=source_relative $(PROTOS)
+# generate_into DIR: the Go code of the messages in PB_DIRS, below DIR. Services
+# give a second file, JSON routes a third; protoc itself is Debian's
+# protobuf-compiler.
+generate_into = for d in $(PB_DIRS); do mkdir -p $(1)/$$d && PATH=$(PLUGINS):$$PATH protoc -I $$d \
+	-I etcd/api=$(call module,go.etcd.io/etcd/api/v3) -I $(call module,github.com/grpc-ecosystem/grpc-gateway/v2) \
+	-I $(call module,$(GOOGLEAPIS))/third_party/googleapis \
+	--go_out=$(1)/$$d --go_opt=paths=source_relative \
+	--go-grpc_out=$(1)/$$d --go-grpc_opt=paths=source_relative \
+	--grpc-gateway_out=$(1)/$$d --grpc-gateway_opt=paths=source_relative $$d/*.proto || exit; done
 
-generate: $(PLUGINS)/protoc-gen-go ## internal/conclavepb/*.pb.go
+generate: $(PLUGINS)/protoc-gen-go ## *.pb.go of PB_DIRS
 	$(call generate_into,.)
 
 # The header names the protoc that ran, which differs between machines.
 generate-check: $(PLUGINS)/protoc-gen-go
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && ( $(call generate_into,$$dir) ) && \
-	for f in "$$dir"/*.pb.go internal/conclavepb/*.pb.go; do \
-		diff -u -I '^// .*protoc  *v' internal/conclavepb/$${f##*/} "$$dir"/$${f##*/} || \
-			{ echo "$${f##*/} is not what its .proto gives: run make generate"; exit 1; }; \
-	done
+	for d in $(PB_DIRS); do for f in "$$dir"/$$d/*.pb*.go $$d/*.pb*.go; do \
+		diff -u -I '^// .*protoc  *v' $$d/$${f##*/} "$$dir"/$$d/$${f##*/} || \
+			{ echo "$$d/$${f##*/} is not what its .proto gives: run make generate"; exit 1; }; \
+	done; done
 
 interop-programs: ## real etcd, etcdctl, etcdutl in bin/interop
 	test/interop/build.sh

@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/conclave-kv/conclave/internal/lockpb"
 )
 
 // gatewayServices are the services with a JSON form: POST /v3/..., as etcd's
@@ -26,6 +28,8 @@ var gatewayServices = []func(context.Context, *runtime.ServeMux, *grpc.ClientCon
 	gw.RegisterWatchHandler,
 	gw.RegisterClusterHandler,
 	gw.RegisterMaintenanceHandler,
+	lockpb.RegisterLockHandler,
+	lockpb.RegisterElectionHandler,
 }
 
 // gateway turns JSON requests into gRPC calls and their answers into JSON. The

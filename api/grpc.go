@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/conclave-kv/conclave/internal/conclavepb"
+	"github.com/conclave-kv/conclave/internal/lockpb"
 )
 
 // maxHeaderList bounds a call's metadata, in bytes before compression.
@@ -47,10 +48,14 @@ func (s *Server) newGRPC() {
 		grpc.WaitForHandlers(true),
 		grpc.NumStreamWorkers(streamWorkers),
 	)
-	pb.RegisterKVServer(s.grpc, &kvService{
+	keys := &kvService{
 		backend:  o.Backend,
 		validate: validator{maxTxnOps: o.MaxTxnOps, maxRequestBytes: o.MaxRequestBytes},
-	})
+	}
+	pb.RegisterKVServer(s.grpc, keys)
+	waiting := &queue{kv: keys, streams: s.streams, cleanup: o.RequestTimeout, renewal: ownLeaseRenewal}
+	lockpb.RegisterLockServer(s.grpc, &lockService{queue: waiting})
+	lockpb.RegisterElectionServer(s.grpc, &electionService{queue: waiting})
 	pb.RegisterLeaseServer(s.grpc, &leaseService{backend: o.Backend})
 	pb.RegisterWatchServer(s.grpc, &watchService{
 		backend: o.Backend, fragment: o.MaxRequestBytes + grpcOverhead, notify: o.WatchProgressInterval, receive: &s.wg,

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/conclave-kv/conclave/internal/conclavepb"
+	"github.com/conclave-kv/conclave/internal/lockpb"
 )
 
 // unknownAPIVersion stands for a client that names no API version.
@@ -64,7 +65,7 @@ func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServer
 		mm.msgSent.Inc()
 	}
 	mm.done(status.Code(err))
-	if took := time.Since(start); i.debug || (i.slow > 0 && took > i.slow) {
+	if took := time.Since(start); i.debug || (i.slow > 0 && took > i.slow && !waits(info.FullMethod)) {
 		i.logUnary(ctx, info.FullMethod, start, took, req, resp, err)
 	}
 	return resp, err
@@ -113,12 +114,20 @@ func (i *interceptor) runStream(srv any, ss grpc.ServerStream, mm *methodMetrics
 // aboutKeys tells the calls that a member with damaged data does not answer. How
 // it is, who the members are, and what rebuilds it, it still does.
 func aboutKeys(method string) bool {
-	for _, service := range []string{"/etcdserverpb.KV/", "/etcdserverpb.Watch/", "/etcdserverpb.Lease/", pb.Maintenance_Snapshot_FullMethodName} {
+	for _, service := range []string{
+		"/etcdserverpb.KV/", "/etcdserverpb.Watch/", "/etcdserverpb.Lease/", "/v3lockpb.Lock/", "/v3electionpb.Election/",
+		pb.Maintenance_Snapshot_FullMethodName,
+	} {
 		if strings.HasPrefix(method, service) {
 			return true
 		}
 	}
 	return false
+}
+
+// waits tells the calls that take as long as others let them wait.
+func waits(method string) bool {
+	return method == lockpb.Lock_Lock_FullMethodName || method == lockpb.Election_Campaign_FullMethodName
 }
 
 // servedByLearners says what a member without a vote answers: how it is, and
@@ -142,8 +151,13 @@ func (i *interceptor) metadata(ctx context.Context, kind string) (wantsLeader bo
 		}
 	}
 	i.metrics.request(kind, version)
+	return requiresLeader(ctx), nil
+}
+
+// requiresLeader tells whether a call is only good while there is a leader.
+func requiresLeader(ctx context.Context) bool {
 	v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey)
-	return len(v) > 0 && v[0] == rpctypes.MetadataHasLeader, nil
+	return len(v) > 0 && v[0] == rpctypes.MetadataHasLeader
 }
 
 // logUnary writes etcd's "request stats": at debug level for every call, at

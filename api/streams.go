@@ -12,10 +12,10 @@ import (
 // asked for one (`hasleader`) survives.
 const leaderless = 3
 
-// streams knows the open streams, to end them from this side: those that want
-// a leader when there has been none for a while, and all of them at Close (a
-// graceful stop would otherwise wait for the client to end them). A handler
-// notices by the end of its stream's Context.
+// streams knows the open streams, and the unary calls that wait in a queue, to
+// end them from this side: those that want a leader when there has been none
+// for a while, and all of them at Close (a graceful stop would otherwise wait for
+// the client to end them). A handler notices by the end of its Context.
 type streams struct {
 	leader func() uint64
 	every  time.Duration // between looks at the leader: one election timeout
