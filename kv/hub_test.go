@@ -158,6 +158,37 @@ func TestHub_sharedHistory(t *testing.T) {
 	}
 }
 
+// So have watches of one key that are not far behind.
+func TestHub_sharedHistoryOfKey(t *testing.T) {
+	f := newHubFixture(t, hubLimits{streamBytes, streamEvents, inboxBytes, hubBytes, defaultReplay})
+	const puts = 100
+	for i := range puts {
+		f.put("k", fmt.Sprint(i))
+		f.put("other", "")
+	}
+	f.flush(puts) // the other half is read from memory
+	f.hub.Reset(f.s.View())
+	var first []*Event
+	for i := range 5 {
+		s, _ := f.watching(Watch{Key: []byte("k"), Start: int64(2 + 2*i)})
+		events := f.rest(s)
+		if i == 0 {
+			first = events
+		}
+		if len(events) != len(first)-i {
+			t.Fatalf("watch %d got %d events, the first %d", i, len(events), len(first))
+		}
+		for j, e := range events {
+			if string(e.Key()) != "k" || e != first[i+j] {
+				t.Fatalf("watch %d read revision %d of %s by itself", i, e.Rev(), e.Key())
+			}
+		}
+	}
+	if len(first) != puts {
+		t.Errorf("%d events of %d", len(first), puts)
+	}
+}
+
 // What is kept of history is bounded, and what is compacted is not told from it.
 func TestHub_sharedHistoryBounded(t *testing.T) {
 	f := newHubFixture(t, hubLimits{streamBytes, streamEvents, inboxBytes, hubBytes, replayLimits{revisions: 2, bytes: 1 << 20}})

@@ -176,7 +176,9 @@ func (s *Stream) history(w *watch) (events []*Event, end, compacted int64, err e
 	}
 	defer s.h.bytes.Add(-reserved)
 	err = s.read(func(v *View) (err error) {
-		if w.single {
+		// What is not long ago others want too, mostly those of the same key; what
+		// is longer ago of one key the index finds faster.
+		if w.single && v.rev-w.next >= int64(limits.revisions) {
 			events, end, err = v.replayKey(w, w.next, limits)
 		} else {
 			events, end, err = s.h.archive.replay(v, w, w.next, limits.bytes)
