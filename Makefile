@@ -35,10 +35,11 @@ FIRST     ?= 10000
 # Rounds of partition and heal, each with a seed of its own.
 PARTITION_ROUNDS ?= 100
 KILL_ROUNDS ?= 200
+HISTORIES ?= 50
 
 .DEFAULT_GOAL := build
 .PHONY: build test race race-build simulation partitions vet fmt-check tidy-check lint linter generate generate-check \
-	interop-programs interop snapshots kvdiff faultfs bench failover dev-smoke clean kills
+	interop-programs interop snapshots kvdiff faultfs bench failover dev-smoke clean kills histories
 
 build: ## bin/conclave
 	$(GO) build -trimpath -o bin/conclave ./cmd/conclave
@@ -60,6 +61,9 @@ partitions: ## no stale read, no loss, in many rounds of partition and heal
 
 kills: interop-programs ## no loss in many kill -9 amid batches, commits, compactions and defragmentations
 	$(GO) test -tags interop ./test/cluster -count=1 -timeout 0 -v -run '^TestStages_killedInTheMiddle$$' -rounds $(KILL_ROUNDS)
+
+histories: ## events on all members, in many histories with all kinds of faults, of whole processes
+	$(GO) test -tags interop ./test/cluster -count=1 -timeout 0 -v -run '^TestHistory_sameOnAllProcesses$$' -histories $(HISTORIES)
 
 vet:
 	$(GO) vet -tags interop ./...

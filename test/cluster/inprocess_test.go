@@ -1,6 +1,8 @@
 package cluster_test
 
 import (
+	"bytes"
+	"sync/atomic"
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -10,13 +12,27 @@ import (
 )
 
 // inProcess is a system of daemons in this process, with the production wiring.
-type inProcess struct{ *testcluster.Cluster }
+type inProcess struct {
+	*testcluster.Cluster
+	log *installLog
+}
+
+// installLog takes what members log, and counts installs in it.
+type installLog struct{ installs atomic.Int64 }
+
+func (l *installLog) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte(installedState)) {
+		l.installs.Add(1)
+	}
+	return len(line), nil
+}
 
 // startInProcess makes a cluster of three with certificates of its own CA.
 func startInProcess(t *testing.T, configure func(*daemon.Config)) *inProcess {
 	t.Helper()
-	return &inProcess{testcluster.Start(t, 3, testcluster.Options{
-		Secure: true, ElectionTimeout: kubeElection,
+	log := &installLog{}
+	return &inProcess{log: log, Cluster: testcluster.Start(t, 3, testcluster.Options{
+		Secure: true, ElectionTimeout: kubeElection, Log: log,
 		Configure: func(_ int, cfg *daemon.Config) {
 			cfg.WatchProgressInterval = kubeProgress
 			if configure != nil {

@@ -3,7 +3,10 @@
 package cluster_test
 
 import (
+	"os"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -51,4 +54,33 @@ func (s *processes) begin(member int) { s.members[member].launch(s.flags...) }
 func TestKube_contractOfEtcd(t *testing.T) {
 	t.Parallel()
 	kubeContract(t, startProcesses(t, realTool(t, "etcd")))
+}
+
+func (s *processes) cutOff(member int) { s.signal(member, syscall.SIGSTOP) }
+func (s *processes) rejoin(member int) { s.signal(member, syscall.SIGCONT) }
+
+func (s *processes) signal(member int, sig syscall.Signal) {
+	s.t.Helper()
+	if err := syscall.Kill(s.members[member].proc.cmd.Process.Pid, sig); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *processes) installs() (n int) {
+	for _, m := range s.members {
+		text, err := os.ReadFile(m.proc.out) // of all its processes
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		n += strings.Count(string(text), installedState)
+	}
+	return n
+}
+
+// The same of processes, which are killed, and stopped and woken up.
+func TestHistory_sameOnAllProcesses(t *testing.T) {
+	t.Parallel()
+	playHistories(t, func(t *testing.T) faulty {
+		return startProcesses(t, conclave, "--snapshot-count", "100", "--snapshot-catchup-entries", "20")
+	})
 }
