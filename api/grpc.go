@@ -22,6 +22,15 @@ const maxHeaderList = 1 << 20
 // get costs; what comes when all of them are busy gets one of its own.
 const streamWorkers = 512
 
+// What a client may send before it is read, in bytes: on a stream any one
+// request, and a few on a connection. Windows that gRPC sizes by itself would
+// cost a ping and its answer for nearly every request, which is as much traffic
+// as the request.
+const (
+	streamWindow     = 2 << 20
+	connectionWindow = 2 * streamWindow
+)
+
 // newGRPC makes the gRPC server with every service on it.
 func (s *Server) newGRPC() {
 	o := s.opts
@@ -47,6 +56,8 @@ func (s *Server) newGRPC() {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: o.KeepaliveInterval, Timeout: o.KeepaliveTimeout}),
 		grpc.WaitForHandlers(true),
 		grpc.NumStreamWorkers(streamWorkers),
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connectionWindow),
 	)
 	keys := &kvService{
 		backend:  o.Backend,
