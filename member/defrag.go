@@ -16,6 +16,9 @@ const (
 	// defragDrain is how long the replaced file stays open: a reader that comes
 	// across a file being closed waits for all others of it.
 	defragDrain = time.Second
+	// replacedKeep is how long the replaced file stays open, and takes its space,
+	// for clients that still read a snapshot of it.
+	replacedKeep = 5 * time.Minute
 	// defragMargin is what must be free beside the second copy: the log's
 	// reserve, without which writes are refused, and what is written meanwhile.
 	defragMargin = 256 << 20
@@ -44,18 +47,21 @@ func (p pace) after(took time.Duration, bytes int) time.Duration {
 }
 
 // defragmenter defragments the state file, one after the other, on a goroutine
-// of its own.
+// of its own. Another one waits for the readers of each file that was replaced:
+// no more than there may be readers, since a file without any is closed at once.
 type defragmenter struct {
-	m    *Member
-	wake chan struct{}
-	free func(dir string) (int64, error) // freeBytes, less in tests
+	m        *Member
+	wake     chan struct{}
+	free     func(dir string) (int64, error) // freeBytes, less in tests
+	keep     time.Duration                   // replacedKeep, less in tests
+	draining sync.WaitGroup
 
 	mu      sync.Mutex
 	waiters []chan error // of those who asked; each has room for the answer
 }
 
 func newDefragmenter(m *Member) *defragmenter {
-	return &defragmenter{m: m, wake: make(chan struct{}, 1), free: freeBytes}
+	return &defragmenter{m: m, wake: make(chan struct{}, 1), free: freeBytes, keep: replacedKeep}
 }
 
 // Defragment gives the free space in this member's state file back to the file
@@ -101,6 +107,7 @@ func (d *defragmenter) answer(err error) {
 
 // run defragments when somebody asks, or when it is worth it.
 func (d *defragmenter) run() {
+	defer d.draining.Wait()
 	quiet := newQuiet(d)
 	look := time.NewTicker(quiet.every)
 	defer look.Stop()
@@ -119,11 +126,10 @@ func (d *defragmenter) run() {
 	}
 }
 
-// serve defragments once, answers who waits for it, and closes the file that was
-// replaced when nobody reads it any more. more is asked between steps; its error
-// ends it.
+// serve defragments once, and answers who waits for it. more is asked between
+// steps; its error ends it.
 func (d *defragmenter) serve(more func() error) {
-	drain, err := d.defragment(more)
+	old, err := d.defragment(more)
 	d.answer(err)
 	if err != nil {
 		if d.m.ctx.Err() == nil {
@@ -131,13 +137,24 @@ func (d *defragmenter) serve(more func() error) {
 		}
 		return
 	}
+	d.draining.Go(func() { d.drain(old) })
+}
+
+// drain closes the file that was replaced when nobody reads it any more. That is
+// soon: only snapshots are read for long, and they are ended in time.
+func (d *defragmenter) drain(old *fsm.Replaced) {
 	pause(d.m.ctx, defragDrain)
-	if err := drain(); err != nil {
+	late := time.AfterFunc(d.keep, func() {
+		old.EndBackups(fmt.Sprintf("the state file was defragmented %v ago, and the old one is kept no longer; ask again", d.keep))
+	})
+	defer late.Stop()
+	defer context.AfterFunc(d.m.ctx, func() { old.EndBackups("this member is stopping; ask again") })()
+	if err := old.Close(); err != nil {
 		d.m.cfg.Log.Warn().Err(err).Msg("closing the state file that was defragmented")
 	}
 }
 
-func (d *defragmenter) defragment(more func() error) (drain func() error, err error) {
+func (d *defragmenter) defragment(more func() error) (old *fsm.Replaced, err error) {
 	m := d.m
 	before, inUse, err := m.machine.Size()
 	if err != nil {
@@ -155,7 +172,7 @@ func (d *defragmenter) defragment(more func() error) (drain func() error, err er
 		return nil, err
 	}
 	if err = d.copy(run, more); err == nil {
-		drain, err = run.Finish()
+		old, err = run.Finish()
 	}
 	if err := errors.Join(err, run.Abort()); err != nil { // no more than closes what is left
 		return nil, err
@@ -166,9 +183,9 @@ func (d *defragmenter) defragment(more func() error) (drain func() error, err er
 	m.cfg.Log.Info().Str("path", m.machine.Path()).Int64("current-db-size-bytes-diff", after-before).
 		Int64("current-db-size-bytes", after).Dur("took", took).Msg("finished defragmenting directory")
 	if err != nil {
-		return nil, errors.Join(err, drain())
+		return nil, errors.Join(err, old.Close())
 	}
-	return drain, nil
+	return old, nil
 }
 
 // copy does all steps but the last.

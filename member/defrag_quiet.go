@@ -68,11 +68,11 @@ func (q *quiet) atStart() {
 		Int64("bootstrap-defrag-threshold-bytes", m.cfg.DefragAtStart).Msg("Skipping defragmentation")
 }
 
-// look defragments if it is worth it, there is room, and it is this member's
-// turn.
+// look defragments if it is worth it, there is room, nobody reads a snapshot,
+// which would be ended before long, and it is this member's turn.
 func (q *quiet) look() {
 	m := q.d.m
-	if !m.cfg.BackgroundDefrag || time.Since(q.last) < quietAgain && q.every == quietEvery || !q.worth() || q.busy() {
+	if !m.cfg.BackgroundDefrag || time.Since(q.last) < quietAgain && q.every == quietEvery || m.snapshots.Load() > 0 || !q.worth() || q.busy() {
 		return
 	}
 	if q.turn(turnTake) != nil {

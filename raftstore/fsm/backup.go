@@ -32,10 +32,12 @@ const (
 // cannot be mapped anew; so Commit ends copies, the oldest first, when what
 // they keep is more than 256 MiB and half of a copy's size, or when the file is
 // about to outgrow its mapping. Close of the Machine, and an install, end them
-// too. It is safe for concurrent use.
+// too. After a defragmentation a copy goes on, of the file that was replaced; see
+// Replaced. It is safe for concurrent use.
 type Backup struct {
 	size  int64
 	owner *backups
+	db    *bbolt.DB // whose pages it keeps
 
 	mu   sync.Mutex
 	tx   *bbolt.Tx // nil once it is closed
@@ -60,14 +62,14 @@ func (m *Machine) Backup() (b *Backup, err error) {
 
 // EndBackups ends all copies that are being read, for a reason that their
 // readers are told: ErrBackupEnded with that text. Safe for concurrent use.
-func (m *Machine) EndBackups(why string) { m.file.Load().backups.endAll(why) }
+func (m *Machine) EndBackups(why string) { m.file.Load().backups.endAll(nil, why) }
 
 func (f *stateFile) backup() (*Backup, error) {
 	tx, file, err := f.beginCopy()
 	if err != nil {
 		return nil, err
 	}
-	b := &Backup{size: tx.Size(), owner: &f.backups, tx: tx, file: file}
+	b := &Backup{size: tx.Size(), owner: &f.backups, db: tx.DB(), tx: tx, file: file}
 	// bbolt writes the two meta pages as they have to be in a copy, and is
 	// stopped there: the rest is read in pieces, each from where the last ended.
 	head := &headWriter{want: 2 * tx.DB().Info().PageSize}
@@ -161,7 +163,9 @@ func (b *Backup) end(why error) error {
 	return err
 }
 
-// backups are the copies of one file that are being read, oldest first.
+// backups are the copies of one state, oldest first: of the file in use, and of
+// those that defragmentations have replaced. Where a db is asked for, nil means
+// all of them.
 type backups struct {
 	mu   sync.Mutex
 	open []*Backup
@@ -186,26 +190,26 @@ func (s *backups) remove(b *Backup) {
 	}
 }
 
-// oldest is the copy that keeps the most pages, nil if there is none.
-func (s *backups) oldest() *Backup {
+// oldest is the copy that keeps the most pages of a file, nil if there is none.
+func (s *backups) oldest(db *bbolt.DB) *Backup {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.open) == 0 {
-		return nil
+	if i := slices.IndexFunc(s.open, func(b *Backup) bool { return db == nil || b.db == db }); i >= 0 {
+		return s.open[i]
 	}
-	return s.open[0]
+	return nil
 }
 
-func (s *backups) endOldest(why string) {
-	if b := s.oldest(); b != nil {
+func (s *backups) endOldest(db *bbolt.DB, why string) {
+	if b := s.oldest(db); b != nil {
 		s.remove(b)
 		_ = b.end(fmt.Errorf("%w: %s", ErrBackupEnded, why)) // a rollback of reading only
 	}
 }
 
-func (s *backups) endAll(why string) {
-	for s.oldest() != nil {
-		s.endOldest(why)
+func (s *backups) endAll(db *bbolt.DB, why string) {
+	for s.oldest(db) != nil {
+		s.endOldest(db, why)
 	}
 }
 
@@ -214,21 +218,21 @@ func (s *backups) close() {
 	s.mu.Lock()
 	s.over = true
 	s.mu.Unlock()
-	s.endAll("the state file was replaced, or this member is stopping; ask again")
+	s.endAll(nil, "the state file was replaced, or this member is stopping; ask again")
 }
 
 // makeWay ends copies that would cost too much, or hold up the commit of so
 // many bytes: bbolt waits for all readers before it maps a file anew.
 func (f *stateFile) makeWay(bytes int64) {
-	oldest := f.backups.oldest()
+	db := f.db.Load()
+	oldest := f.backups.oldest(db)
 	if oldest == nil {
 		return
 	}
-	db := f.db.Load()
 	page := int64(db.Info().PageSize)
 	limit := max(f.minPinned, oldest.size/2)
 	if kept := int64(db.Stats().PendingPageN) * page; kept > limit {
-		f.backups.endOldest(fmt.Sprintf("it is read so slowly that %d MiB of replaced pages were kept for it (the limit is %d MiB); read it faster", kept>>20, limit>>20))
+		f.backups.endOldest(db, fmt.Sprintf("it is read so slowly that %d MiB of replaced pages were kept for it (the limit is %d MiB); read it faster", kept>>20, limit>>20))
 	}
 	size := oldest.size
 	_ = db.View(func(tx *bbolt.Tx) error { // a closed file has no copies
@@ -236,7 +240,7 @@ func (f *stateFile) makeWay(bytes int64) {
 		return nil
 	})
 	if mapped(max(f.mapped, size))-size < 2*bytes+commitRoom {
-		f.backups.endAll("the state file has to be mapped anew, which waits for readers; ask again")
+		f.backups.endAll(db, "the state file has to be mapped anew, which waits for readers; ask again")
 	}
 }
 

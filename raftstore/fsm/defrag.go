@@ -265,23 +265,21 @@ func writeSets(tx *bbolt.Tx, sets []*changeSet) error {
 
 // Finish puts the new file in place of the old one, when Step has said that
 // there is no more to copy. Commits wait meanwhile, for what one step takes;
-// nothing else does. drain closes the old file, and waits for who reads it: it
-// should be called a while later, since a reader that comes across a file being
-// closed waits too. An error means that nothing was replaced, and only Abort is
+// nothing else does. The old file is the caller's to close. An error means that nothing was replaced, and only Abort is
 // left; or, if the disk failed in between, that no Commit will succeed any more.
-func (d *Defrag) Finish() (drain func() error, err error) {
+func (d *Defrag) Finish() (old *Replaced, err error) {
 	d.m.installs.Lock() // nothing that was received gets the file's name meanwhile
 	defer d.m.installs.Unlock()
 	d.f.commits.Lock()
 	defer d.f.commits.Unlock()
 	err = guarded(d.complete)
 	if err == nil {
-		drain, err = d.replace()
+		old, err = d.replace()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("defragment %s: %w", d.f.path, err)
 	}
-	return drain, nil
+	return old, nil
 }
 
 // complete makes the new file hold what the old one does.
@@ -333,7 +331,7 @@ func (f *stateFile) named() error {
 }
 
 // replace renames the new file and switches to it.
-func (d *Defrag) replace() (drain func() error, err error) {
+func (d *Defrag) replace() (old *Replaced, err error) {
 	f := d.f
 	if err := os.Rename(d.path(), f.path); err != nil {
 		return nil, err
@@ -348,13 +346,29 @@ func (d *Defrag) replace() (drain func() error, err error) {
 		return nil, errors.Join(f.failed, d.to.Close())
 	}
 	d.to.NoSync, d.to.NoGrowSync = false, false
-	old := f.db.Swap(d.to)
+	old = &Replaced{copies: &f.backups, db: f.db.Swap(d.to)}
 	f.keys.UseDB(d.to)
 	f.opened, f.kept = d.info, nil
 	f.measure()
 	d.m.did("switched")
-	return old.Close, nil
+	return old, nil
 }
+
+// Replaced is a state file whose place a defragmentation has taken. It has no
+// name any more, and takes its space until it is closed. Safe for concurrent use.
+type Replaced struct {
+	copies *backups
+	db     *bbolt.DB
+}
+
+// Close gives the file up when nobody reads it any more. It should be called a
+// while after the end of the defragmentation, since a reader that comes across a
+// file being closed waits for all others.
+func (r *Replaced) Close() error { return r.db.Close() }
+
+// EndBackups ends the copies that are being read of this file, as
+// Machine.EndBackups does with all.
+func (r *Replaced) EndBackups(why string) { r.copies.endAll(r.db, why) }
 
 // Abort gives the new file up, unless it was put in place. It may be called
 // again.

@@ -17,7 +17,7 @@ import (
 )
 
 // defragment does all of it, with something in between.
-func defragment(m *Machine, between func()) (drain func() error, err error) {
+func defragment(m *Machine, between func()) (old *Replaced, err error) {
 	d, err := m.Defragment()
 	if err != nil {
 		return nil, err
@@ -29,19 +29,19 @@ func defragment(m *Machine, between func()) (drain func() error, err error) {
 		}
 	}
 	between()
-	if drain, err = d.Finish(); err != nil {
+	if old, err = d.Finish(); err != nil {
 		return nil, errors.Join(err, d.Abort())
 	}
-	return drain, d.Abort() // does nothing
+	return old, d.Abort() // does nothing
 }
 
 func mustDefragment(t *testing.T, m *Machine, between func()) {
 	t.Helper()
-	drain, err := defragment(m, between)
+	old, err := defragment(m, between)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := drain(); err != nil {
+	if err := old.Close(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -94,7 +94,7 @@ func TestDefragment_comesOutSmall(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.defrag.bytes = 3 * large
-	drain, err := defragment(m, func() {
+	replaced, err := defragment(m, func() {
 		feed(t, m, "k", m.Applied()+1, m.Applied()+1)
 		commit(t, m)
 	})
@@ -113,7 +113,7 @@ func TestDefragment_comesOutSmall(t *testing.T) {
 	if n, err := old.WriteTo(&sent); err != nil || n != before {
 		t.Errorf("a snapshot from before: %d bytes of %d, %v", n, before, err)
 	}
-	if err := errors.Join(old.Close(), drain()); err != nil {
+	if err := errors.Join(old.Close(), replaced.Close()); err != nil {
 		t.Fatal(err)
 	}
 	if v, err := get(view, "k3", 0); err != nil || len(v) != large {
@@ -322,13 +322,13 @@ func TestDefragment_besideEverything(t *testing.T) {
 		},
 	})
 	for done, tries := 0, 0; done < 4 && !t.Failed(); tries++ {
-		drain, err := defragment(m, func() {})
+		old, err := defragment(m, func() {})
 		switch {
 		case errors.Is(err, ErrOutrun) && tries < 100:
 			pause.Store(max(10_000, 2*pause.Load())) // whether the writer wins is up to the machine
 			continue
 		case err == nil:
-			err = drain()
+			err = old.Close()
 		}
 		if err != nil {
 			t.Error(err)

@@ -23,7 +23,7 @@ func (f *stateFile) measure() {
 // count as in use, unless they are kept for those who read copies, and no longer.
 func (f *stateFile) size() (total, inUse int64, err error) {
 	total, free, pending, err := f.pages()
-	if f.backups.oldest() != nil {
+	if f.backups.oldest(f.db.Load()) != nil {
 		free += pending
 	}
 	return total, max(total-free, 0), err
