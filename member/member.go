@@ -79,6 +79,7 @@ type Member struct {
 	mesh         *raftstore.Mesh
 	machine      *fsm.Machine
 	proposer     *proposer
+	heavy        heavy
 	forwarded    forwarded
 	committer    *committer
 	lessor       *lessor
@@ -118,6 +119,7 @@ func New(cfg Config, mesh *raftstore.Mesh, machine *fsm.Machine) *Member {
 
 		backlogLimit: maxBacklog,
 		hashing:      make(turns, 1),
+		heavy:        make(heavy, 1),
 		lessor:       newLessor(),
 		clockDue:     make(chan struct{}, 1),
 	}
