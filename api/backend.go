@@ -50,6 +50,8 @@ type Backend interface {
 	NewWatchStream() *kv.Stream
 	Header(revision int64) *pb.ResponseHeader
 
+	AuthBackend
+
 	// Status describes this member from its own knowledge, without quorum:
 	// every field of the response, errors (no leader, alarms) included.
 	Status(ctx context.Context) (*pb.StatusResponse, error)

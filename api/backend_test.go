@@ -10,6 +10,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
+	"github.com/conclave-kv/conclave/auth"
 	"github.com/conclave-kv/conclave/internal/conclavepb"
 	"github.com/conclave-kv/conclave/internal/version"
 	"github.com/conclave-kv/conclave/kv"
@@ -19,6 +20,8 @@ import (
 // fakeBackend is a member with one map and no history. Each hook, when set,
 // decides about the call before the map is asked.
 type fakeBackend struct {
+	AuthBackend // nil: users are shown on a member
+
 	defrags atomic.Int64
 	damaged atomic.Bool
 	mu      sync.Mutex
@@ -44,6 +47,12 @@ func newFakeBackend() *fakeBackend {
 	b.version.Store(&v)
 	return b
 }
+
+// AuthView is of a cluster without users.
+func (b *fakeBackend) AuthView() *auth.View { return &auth.View{} }
+
+// Changed is never closed.
+func (b *fakeBackend) Changed() <-chan struct{} { return nil }
 
 // NewWatchStream is of a store of its own: watches are shown on a member.
 func (b *fakeBackend) NewWatchStream() *kv.Stream { return b.hub.NewStream() }

@@ -83,6 +83,11 @@ func (o *observer) watch(what kv.Watch, see func(*pb.ResponseHeader, *mvccpb.Eve
 		if u.Kind == kv.Canceled {
 			return nil
 		}
+		// Whether it may be seen is asked again, since rights change.
+		who, asked := identifier{backend: o.kv.backend}, &pb.WatchCreateRequest{Key: what.Key, RangeEnd: what.End}
+		if err := who.decide(o.stream.Context(), pb.Watch_Watch_FullMethodName, asked); err != nil {
+			return err
+		}
 		for _, e := range u.Events {
 			if more, err := see(o.kv.backend.Header(u.Rev), e.Proto()); err != nil || !more {
 				return err

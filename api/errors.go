@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/conclave-kv/conclave/auth"
 	"github.com/conclave-kv/conclave/kv"
 	"github.com/conclave-kv/conclave/member"
 )
@@ -66,6 +67,28 @@ var errorTable = []struct {
 	{member.ErrTransferTimeout, errTransferTimeout},
 	{member.ErrTooManySnapshots, errTooManySnapshots},
 	{member.ErrLeaseTooLong, rpctypes.ErrGRPCLeaseTTLTooLarge},
+
+	{auth.ErrUserEmpty, rpctypes.ErrGRPCUserEmpty},
+	{auth.ErrRoleEmpty, rpctypes.ErrGRPCRoleEmpty},
+	{auth.ErrNameTooLong, status.Error(codes.InvalidArgument, "etcdserver: "+auth.ErrNameTooLong.Error())},
+	{auth.ErrUserExists, rpctypes.ErrGRPCUserAlreadyExist},
+	{auth.ErrUserNotFound, rpctypes.ErrGRPCUserNotFound},
+	{auth.ErrRoleExists, rpctypes.ErrGRPCRoleAlreadyExist},
+	{auth.ErrRoleNotFound, rpctypes.ErrGRPCRoleNotFound},
+	{auth.ErrRoleNotGranted, rpctypes.ErrGRPCRoleNotGranted},
+	{auth.ErrPermissionNotGiven, rpctypes.ErrGRPCPermissionNotGiven},
+	{auth.ErrPermissionNotGranted, rpctypes.ErrGRPCPermissionNotGranted},
+	{auth.ErrInvalidManagement, rpctypes.ErrGRPCInvalidAuthMgmt},
+	{auth.ErrRootUserMissing, rpctypes.ErrGRPCRootUserNotExist},
+	{auth.ErrRootRoleMissing, rpctypes.ErrGRPCRootRoleNotExist},
+	{auth.ErrNotEnabled, rpctypes.ErrGRPCAuthNotEnabled},
+	{auth.ErrFailed, rpctypes.ErrGRPCAuthFailed},
+	{auth.ErrNoPassword, status.Error(codes.Unknown, auth.ErrNoPassword.Error())},
+	{auth.ErrInvalidToken, rpctypes.ErrGRPCInvalidAuthToken},
+	{auth.ErrOldRevision, rpctypes.ErrGRPCAuthOldRevision},
+	{auth.ErrPermissionDenied, rpctypes.ErrGRPCPermissionDenied},
+	{member.ErrPasswordTooLong, status.Error(codes.InvalidArgument, "etcdserver: "+member.ErrPasswordTooLong.Error())},
+	{member.ErrLoginsBusy, status.Error(codes.ResourceExhausted, "etcdserver: "+member.ErrLoginsBusy.Error())},
 
 	{kv.ErrCompacted, rpctypes.ErrGRPCCompacted},
 	{kv.ErrFutureRevision, rpctypes.ErrGRPCFutureRev},

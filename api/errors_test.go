@@ -76,7 +76,7 @@ func tableRows(t *testing.T, pkg string) []string {
 }
 
 func TestErrorTable_everyExportedErrorHasARow(t *testing.T) {
-	for _, pkg := range []string{"kv", "member"} {
+	for _, pkg := range []string{"kv", "member", "auth"} {
 		dir := filepath.Join("..", pkg)
 		if _, err := os.Stat(dir); err != nil {
 			t.Fatal(err)

@@ -26,6 +26,7 @@ var gatewayServices = []func(context.Context, *runtime.ServeMux, *grpc.ClientCon
 	gw.RegisterKVHandler,
 	gw.RegisterLeaseHandler,
 	gw.RegisterWatchHandler,
+	gw.RegisterAuthHandler,
 	gw.RegisterClusterHandler,
 	gw.RegisterMaintenanceHandler,
 	lockpb.RegisterLockHandler,

@@ -34,7 +34,9 @@ const (
 // newGRPC makes the gRPC server with every service on it.
 func (s *Server) newGRPC() {
 	o := s.opts
+	who := identifier{backend: o.Backend, certificates: o.CertificateNames}
 	i := &interceptor{
+		who:     who,
 		metrics: s.metrics,
 		backend: o.Backend,
 		streams: s.streams,
@@ -67,10 +69,11 @@ func (s *Server) newGRPC() {
 	waiting := &queue{kv: keys, streams: s.streams, cleanup: o.RequestTimeout, renewal: ownLeaseRenewal}
 	lockpb.RegisterLockServer(s.grpc, &lockService{queue: waiting})
 	lockpb.RegisterElectionServer(s.grpc, &electionService{queue: waiting})
-	pb.RegisterLeaseServer(s.grpc, &leaseService{backend: o.Backend})
+	pb.RegisterLeaseServer(s.grpc, &leaseService{backend: o.Backend, who: who})
 	pb.RegisterWatchServer(s.grpc, &watchService{
-		backend: o.Backend, fragment: o.MaxRequestBytes + grpcOverhead, notify: o.WatchProgressInterval, receive: &s.wg,
+		backend: o.Backend, who: who, fragment: o.MaxRequestBytes + grpcOverhead, notify: o.WatchProgressInterval, receive: &s.wg,
 	})
+	pb.RegisterAuthServer(s.grpc, authService{AuthBackend: o.Backend})
 	pb.RegisterClusterServer(s.grpc, &clusterService{backend: o.Backend})
 	pb.RegisterMaintenanceServer(s.grpc, &maintenanceService{backend: o.Backend, pace: o.snapshotPace, sending: &s.wg})
 	conclavepb.RegisterDebugServer(s.grpc, &debugService{backend: o.Backend, ready: o.Ready})

@@ -9,6 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/status"
+
+	"github.com/conclave-kv/conclave/auth"
 )
 
 // healthKey is read to see whether reading works; it need not exist.
@@ -69,7 +71,7 @@ func (h *handlers) unhealthy(ctx context.Context, exclude []string, serializable
 
 // read makes the smallest read there is.
 func (h *handlers) read(ctx context.Context, serializable bool) error {
-	_, err := h.opts.Backend.Range(ctx, &pb.RangeRequest{
+	_, err := h.opts.Backend.Range(auth.AsMember(ctx), &pb.RangeRequest{
 		Key: []byte(healthKey), Limit: 1, Serializable: serializable,
 	})
 	return err

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/conclave-kv/conclave/auth"
 	"github.com/conclave-kv/conclave/internal/conclavepb"
 	"github.com/conclave-kv/conclave/internal/lockpb"
 )
@@ -26,6 +27,7 @@ const unknownAPIVersion = "unknown"
 // obeys the metadata, translates errors and logs slow calls. One instead of a
 // chain, because a chain costs allocations on every put.
 type interceptor struct {
+	who     identifier
 	metrics *rpcMetrics
 	backend Backend
 	streams *streams
@@ -57,7 +59,9 @@ func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServer
 	case wantsLeader && i.backend.Leader() == 0:
 		err = rpctypes.ErrGRPCNoLeader
 	default:
-		resp, err = handler(ctx, req)
+		if ctx, err = i.who.admit(ctx, info.FullMethod, req); err == nil {
+			resp, err = handler(ctx, req)
+		}
 	}
 	if err != nil {
 		resp, err = nil, toGRPC(err)
@@ -100,9 +104,20 @@ func (i *interceptor) runStream(srv any, ss grpc.ServerStream, mm *methodMetrics
 	if wantsLeader && i.backend.Leader() == 0 {
 		return rpctypes.ErrGRPCNoLeader
 	}
+	// These two carry many requests of a client, each of which is decided by itself.
+	decided := info.FullMethod == pb.Watch_Watch_FullMethodName || info.FullMethod == pb.Lease_LeaseKeepAlive_FullMethodName
+	if !decided {
+		if caller, err = i.who.admitStream(caller, info.FullMethod); err != nil {
+			return err
+		}
+	}
 	ctx, done := i.streams.add(caller, wantsLeader)
 	defer done()
-	err = handler(srv, &serverStream{ServerStream: ss, ctx: ctx, metrics: mm})
+	stream := &serverStream{ServerStream: ss, ctx: ctx, metrics: mm}
+	if !decided && !auth.OnState(info.FullMethod) {
+		stream.admit = func(req any) error { return i.who.decide(ctx, info.FullMethod, req) }
+	}
+	err = handler(srv, stream)
 	// A handler ended from this side only knows that its context is done; the
 	// cause is what the client must hear.
 	if cause := context.Cause(ctx); cause != nil && ss.Context().Err() == nil {
@@ -194,6 +209,7 @@ type serverStream struct {
 	grpc.ServerStream
 	ctx     context.Context
 	metrics *methodMetrics
+	admit   func(req any) error // nil: what is received is decided elsewhere
 }
 
 func (s *serverStream) Context() context.Context { return s.ctx }
@@ -210,6 +226,9 @@ func (s *serverStream) RecvMsg(m any) error {
 	err := s.ServerStream.RecvMsg(m)
 	if err == nil {
 		s.metrics.msgReceived.Inc()
+		if s.admit != nil {
+			err = s.admit(m)
+		}
 	}
 	return err
 }

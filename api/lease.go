@@ -12,6 +12,7 @@ import (
 type leaseService struct {
 	pb.UnimplementedLeaseServer
 	backend Backend
+	who     identifier
 }
 
 func (s *leaseService) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
@@ -25,12 +26,15 @@ func (s *leaseService) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest
 // LeaseKeepAlive answers one renewal after the other. A lease that there is not
 // has the TTL 0, and the stream goes on.
 func (s *leaseService) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
-	ctx := stream.Context()
 	for {
 		r, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
+		if err != nil {
+			return err
+		}
+		ctx, err := s.who.enter(stream.Context())
 		if err != nil {
 			return err
 		}

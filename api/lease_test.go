@@ -49,7 +49,7 @@ func (b *fakeBackend) LeaseLeases(context.Context) (*pb.LeaseLeasesResponse, err
 // A renewal of a lease that there is not is answered, and the stream goes on.
 func TestLease_keepAliveGoesOn(t *testing.T) {
 	stream := &fakeKeepAlive{ctx: t.Context(), ids: []int64{5, 6, 5}}
-	if err := (&leaseService{backend: newFakeBackend()}).LeaseKeepAlive(stream); err != nil {
+	if err := (&leaseService{backend: newFakeBackend(), who: identifier{backend: newFakeBackend()}}).LeaseKeepAlive(stream); err != nil {
 		t.Fatal(err)
 	}
 	if len(stream.sent) != 3 || stream.sent[0].TTL != 10 || stream.sent[1].TTL != 0 || stream.sent[2].TTL != 10 {

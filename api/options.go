@@ -31,6 +31,9 @@ type Options struct {
 	// are served, and reports (conclave debug raft), and other clients wait for
 	// an answer to their connecting. Nil: at once.
 	Ready <-chan struct{}
+	// CertificateNames has the common name of a client's verified certificate be its
+	// user where it has no token (--client-cert-auth).
+	CertificateNames bool
 	// Certificates issues certificates to clients that show one; nil: the
 	// service is not there.
 	Certificates conclavepb.PKIServer

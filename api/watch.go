@@ -21,6 +21,7 @@ import (
 type watchService struct {
 	pb.UnimplementedWatchServer
 	backend  Backend
+	who      identifier
 	fragment int           // size from which a response is parted, in bytes
 	notify   time.Duration // between notifications of progress
 	receive  *sync.WaitGroup
@@ -34,6 +35,7 @@ type watchStream struct {
 	*watchService
 	grpc.BidiStreamingServer[pb.WatchRequest, pb.WatchResponse]
 	updates *kv.Stream
+	rights  *watchRights
 }
 
 // Watch has one goroutine receive requests, and sends in its own. The former
@@ -41,6 +43,7 @@ type watchStream struct {
 func (s *watchService) Watch(srv pb.Watch_WatchServer) error {
 	w := &watchStream{watchService: s, BidiStreamingServer: srv, updates: s.backend.NewWatchStream()}
 	defer w.updates.Close()
+	w.rights = newWatchRights(s.who, w.updates)
 	ctx, cancel := context.WithCancelCause(srv.Context())
 	defer cancel(nil)
 	s.receive.Go(func() {
@@ -81,22 +84,23 @@ func (w *watchStream) receiveAll(ctx context.Context) error {
 		}
 		switch r := r.GetRequestUnion().(type) {
 		case *pb.WatchRequest_CreateRequest:
-			w.create(r.CreateRequest)
+			w.create(ctx, r.CreateRequest)
 		case *pb.WatchRequest_CancelRequest:
-			w.updates.Cancel(r.CancelRequest.GetWatchId())
+			w.rights.cancel(r.CancelRequest.GetWatchId())
 		case *pb.WatchRequest_ProgressRequest:
 			w.updates.AskProgress()
 		}
 	}
 }
 
-func (w *watchStream) create(r *pb.WatchCreateRequest) {
+func (w *watchStream) create(ctx context.Context, r *pb.WatchCreateRequest) {
 	spec := kv.Watch{
 		Key: r.GetKey(), End: r.GetRangeEnd(), Start: r.GetStartRevision(),
 		PrevKV: r.GetPrevKv(), Notify: r.GetProgressNotify(), Fragment: r.GetFragment(),
 	}
 	if len(spec.Key) == 0 {
 		spec.Key = []byte{0}
+		r.Key = spec.Key
 	}
 	for _, f := range r.GetFilters() {
 		switch f {
@@ -106,7 +110,7 @@ func (w *watchStream) create(r *pb.WatchCreateRequest) {
 			spec.NoDelete = true
 		}
 	}
-	_, _ = w.updates.Create(r.GetWatchId(), spec) // what is refused is an update too
+	w.rights.create(ctx, r, spec)
 }
 
 // sendAll sends updates until ctx is done.
@@ -115,9 +119,14 @@ func (w *watchStream) sendAll(ctx context.Context) error {
 	tick := time.NewTicker(w.notify + rand.N(max(w.notify/10, 1)))
 	defer tick.Stop()
 	for {
+		changed := w.backend.Changed()
 		u, ok, err := w.updates.Next()
 		if err != nil {
 			return err
+		}
+		w.rights.look() // behind Next: what it gave may come after a change of rights
+		if ok && (u.Kind == kv.Events || u.Kind == kv.Progress && u.ID != kv.AllWatches) && w.rights.lost(u.ID) {
+			continue
 		}
 		if ok {
 			if err := w.sendUpdate(u); err != nil {
@@ -129,6 +138,7 @@ func (w *watchStream) sendAll(ctx context.Context) error {
 		}
 		select {
 		case <-w.updates.Wake():
+		case <-changed:
 		case <-tick.C:
 			w.updates.Notify()
 		case <-ctx.Done():
@@ -146,7 +156,11 @@ func (w *watchStream) sendUpdate(u kv.Update) error {
 			resp.Canceled, resp.CancelReason = true, refusedBecause(u.Err)
 		}
 	case kv.Canceled:
+		w.rights.forget(u.ID)
 		resp.Canceled, resp.CompactRevision = true, u.Compacted
+		if u.Err != nil {
+			resp.CancelReason = refusedBecause(u.Err)
+		}
 	case kv.Events:
 		return w.sendEvents(resp, u)
 	case kv.Progress:
@@ -154,12 +168,16 @@ func (w *watchStream) sendUpdate(u kv.Update) error {
 	return w.Send(resp)
 }
 
-// refusedBecause is the text by which etcd refuses a watch.
+// refusedBecause is the text by which etcd refuses a watch: for want of a right the
+// whole status, by which clients know it.
 func refusedBecause(err error) string {
-	if errors.Is(err, kv.ErrCompacted) {
+	switch {
+	case errors.Is(err, kv.ErrCompacted):
 		return "etcdserver: mvcc: " + kv.ErrCompacted.Error()
+	case errors.Is(err, kv.ErrEmptyRange), errors.Is(err, kv.ErrDuplicateWatch):
+		return "mvcc: " + err.Error()
 	}
-	return "mvcc: " + err.Error()
+	return toGRPC(err).Error()
 }
 
 // sendEvents sends them in one response, or in parts where that is asked for

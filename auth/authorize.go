@@ -54,6 +54,24 @@ func Authorize(v *View, id *Identity, method string, req any, leases Leases) err
 	return nil
 }
 
+// Reauthorize decides whether what was allowed to id some time ago, and goes on,
+// still is: that rights changed does not matter, what they are now does. Errors:
+// those of Authorize but ErrOldRevision, and ErrInvalidToken when the user has got
+// another password, or is another one of the same name.
+func Reauthorize(v *View, id *Identity, method string, req any, leases Leases) error {
+	if !v.enabled || id == nil {
+		return Authorize(v, id, method, req, leases)
+	}
+	u := v.users[id.User]
+	switch {
+	case u == nil:
+		return ErrPermissionDenied
+	case id.Revision < u.credential:
+		return ErrInvalidToken
+	}
+	return Authorize(v, &u.holder, method, req, leases)
+}
+
 // access is what a rule looks at.
 type access struct {
 	user   *User

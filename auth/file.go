@@ -25,8 +25,6 @@ var (
 	keySwept    = []byte("conclaveSwept")
 )
 
-var buckets = [][]byte{bucketAuth, bucketUsers, bucketRoles, bucketTokens}
-
 // Fields of our own in authpb.User and authpb.Role, always written: where they
 // are missing etcd wrote the record.
 const (
@@ -37,34 +35,13 @@ const (
 // errCorrupt: a record cannot be what a member wrote.
 var errCorrupt = errors.New("auth: damaged record")
 
-// HasBuckets reports whether CreateBuckets would change nothing.
-func HasBuckets(tx *bbolt.Tx) bool {
-	for _, name := range buckets {
-		if tx.Bucket(name) == nil {
-			return false
-		}
-	}
-	return true
-}
-
-// CreateBuckets makes the buckets where they are missing.
-func CreateBuckets(tx *bbolt.Tx) error {
-	for _, name := range buckets {
-		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-			return fmt.Errorf("create bucket %s: %w", name, err)
-		}
-	}
-	return nil
-}
-
-// ForgetTokens empties the bucket of tokens, for a state that becomes another
-// cluster's: users log in there anew.
+// ForgetTokens removes the tokens from a state that becomes another cluster's:
+// users log in there anew.
 func ForgetTokens(tx *bbolt.Tx) error {
 	if err := tx.DeleteBucket(bucketTokens); err != nil && tx.Bucket(bucketTokens) != nil {
 		return err
 	}
-	_, err := tx.CreateBucket(bucketTokens)
-	return err
+	return nil
 }
 
 // EnabledIn reports whether a state file says that requests need an identity.
@@ -81,14 +58,23 @@ type Changes struct {
 	users    map[string]*User // nil: removed
 	roles    map[string]*Role
 	tokens   map[TokenHash]*Token
+	size     int
 }
+
+// Bytes is about what the changes take of memory.
+func (c *Changes) Bytes() int { return c.size }
 
 func newChanges() *Changes {
 	return &Changes{users: make(map[string]*User), roles: make(map[string]*Role), tokens: make(map[TokenHash]*Token)}
 }
 
-// Write carries the changes into the file.
+// Write carries the changes into the file, and makes the buckets that are missing.
 func (c *Changes) Write(tx *bbolt.Tx) error {
+	for _, name := range [][]byte{bucketAuth, bucketUsers, bucketRoles, bucketTokens} {
+		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+			return fmt.Errorf("create bucket %s: %w", name, err)
+		}
+	}
 	var errs []error
 	b := tx.Bucket(bucketAuth)
 	if c.settings {

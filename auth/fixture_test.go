@@ -22,7 +22,6 @@ func newBed(t testing.TB) *bed {
 	db, err := bbolt.Open(filepath.Join(t.TempDir(), "db"), 0o600, &bbolt.Options{NoSync: true})
 	must(t, err)
 	t.Cleanup(func() { must(t, db.Close()) })
-	must(t, db.Update(CreateBuckets))
 	b := &bed{t: t, db: db}
 	b.Store = b.load()
 	return b

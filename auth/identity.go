@@ -1,16 +1,23 @@
 package auth
 
-import "context"
+import (
+	"context"
+	"math"
+)
 
 // Root is the name of the user and of the role that may do everything.
 const Root = "root"
+
+// Certified is the revision of an identity that a certificate proves: it is proven
+// with each request, and so never old.
+const Certified = math.MaxUint64
 
 // Identity is who asks, proven by a token or a certificate.
 type Identity struct {
 	// User is the name, which need not be one of a user that exists.
 	User string
 	// Revision is the auth revision of the last change of this user's rights or
-	// credentials that was known when the identity was proven.
+	// credentials that was known when the identity was proven, or Certified.
 	Revision uint64
 }
 

@@ -132,3 +132,6 @@ func HasRule(method string) bool {
 // OnState reports whether a method is decided where its state is read or applied,
 // rather than where the request comes in.
 func OnState(method string) bool { return rules[method].state }
+
+// OpenToAll reports whether a method needs nobody.
+func OpenToAll(method string) bool { return rules[method].who == anybody }

@@ -12,6 +12,9 @@ import (
 // maxName bounds names in bytes: they are keys in the state file.
 const maxName = 32768
 
+// recordBytes is about what a record, or a permission of one, takes of memory.
+const recordBytes = 100
+
 // Store is users, roles and tokens as the log makes them. It is used by one
 // goroutine; readers use Views.
 type Store struct {
@@ -77,6 +80,7 @@ func (s *Store) putUser(u *User) {
 	d.derive(u)
 	d.users[u.name] = u
 	s.changes.users[u.name] = u
+	s.changes.size += len(u.name) + len(u.password) + recordBytes
 }
 
 func (s *Store) putRole(r *Role) {
@@ -84,6 +88,7 @@ func (s *Store) putRole(r *Role) {
 	r.rights = grantOf(r.perms)
 	d.roles[r.name] = r
 	s.changes.roles[r.name] = r
+	s.changes.size += recordBytes * (1 + len(r.perms))
 	s.rederive(func(u *User) bool { return slices.Contains(u.roles, r.name) })
 }
 

@@ -139,6 +139,7 @@ func TestOpen_etcdsRecords(t *testing.T) {
 		must(t, tx.Bucket([]byte(bucket)).Put([]byte(key), value))
 	}
 	must(t, b.db.Update(func(tx *bbolt.Tx) error {
+		must(t, newChanges().Write(tx))
 		must(t, tx.Bucket(bucketAuth).Put(keyRevision, number(9)))
 		must(t, tx.Bucket(bucketAuth).Put(keyEnabled, []byte{1}))
 		put(tx, "authUsers", "u", &authpb.User{Name: []byte("u"), Password: []byte("h"), Roles: []string{"gone", "r"}})

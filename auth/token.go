@@ -133,6 +133,7 @@ func (s *Store) dropToken(h TokenHash) {
 func (s *Store) putToken(h TokenHash, t Token) {
 	s.shard(h)[h] = t
 	s.changes.tokens[h] = &t
+	s.changes.size += recordBytes
 }
 
 // shard returns the part of the draft's table that h is in, to be changed.

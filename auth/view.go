@@ -31,6 +31,7 @@ type User struct {
 	root     bool
 	rights   grant
 	identity Identity
+	holder   Identity
 }
 
 // Role is one role as of a View; it never changes.
@@ -50,6 +51,9 @@ func (v *View) Revision() uint64 { return v.revision }
 
 // User returns the user of a name, nil if there is none.
 func (v *View) User(name string) *User { return v.users[name] }
+
+// UserOf is User for a name that is not a string.
+func (v *View) UserOf(name []byte) *User { return v.users[string(name)] }
 
 // Role returns the role of a name, nil if there is none.
 func (v *View) Role(name string) *Role { return v.roles[name] }
@@ -76,8 +80,12 @@ func (u *User) HasPassword() bool { return !u.options.GetNoPassword() }
 // password.
 func (u *User) Credential() uint64 { return u.credential }
 
-// Identity is what a proven user of this View asks with. It is shared.
+// Identity is what a user of this View asks with who has a token; Holder with a
+// certificate of that name. They are shared.
 func (u *User) Identity() *Identity { return &u.identity }
+
+// Holder: see Identity.
+func (u *User) Holder() *Identity { return &u.holder }
 
 // rootPermissions is what the role root gives, whatever is stored of it.
 var rootPermissions = []*authpb.Permission{{PermType: authpb.Permission_READWRITE, Key: []byte{}, RangeEnd: []byte(openEnd)}}
@@ -94,6 +102,7 @@ func (r *Role) Permissions() []*authpb.Permission {
 // is of no use any more.
 func (v *View) derive(u *User) {
 	u.identity = Identity{User: u.name, Revision: max(u.changed, v.floor)}
+	u.holder = Identity{User: u.name, Revision: Certified}
 	u.root = slices.Contains(u.roles, Root)
 	var grants []grant
 	for _, name := range u.roles {

@@ -109,6 +109,13 @@ type Config struct {
 	// of them stay for members that are a little behind, at least 1.
 	SnapshotCount, SnapshotCatchUpEntries uint64
 
+	// AuthToken says what users get who log in: simple, or jwt with options as in
+	// etcd. AuthTokenTTL is how many seconds a simple one lasts without being used,
+	// BcryptCost how slow passwords are checked, from 4 to 31.
+	AuthToken    string
+	AuthTokenTTL uint
+	BcryptCost   uint
+
 	// KeepAliveMinTime is the shortest interval at which a client may ping;
 	// the server pings an idle connection after KeepAliveInterval and closes
 	// it after KeepAliveTimeout without an answer (0: no pings).
@@ -165,6 +172,9 @@ func NewConfig() Config {
 		MaxConcurrentStreams:   math.MaxUint32,
 		SnapshotCount:          defaultSnapshotCount,
 		SnapshotCatchUpEntries: 5000,
+		AuthToken:              defaultAuthToken,
+		AuthTokenTTL:           300,
+		BcryptCost:             10,
 		KeepAliveMinTime:       5 * time.Second,
 		KeepAliveInterval:      2 * time.Hour,
 		KeepAliveTimeout:       20 * time.Second,

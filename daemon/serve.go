@@ -22,6 +22,7 @@ func (d *Daemon) serve(context.Context) error {
 		Log:               d.log,
 		Ready:             d.ready,
 		Certificates:      d.security.certificates(),
+		CertificateNames:  d.security.renewer != nil || d.cfg.ClientTLS.ClientCertAuth,
 		Profiling:         d.cfg.EnablePprof || d.cfg.LogLevel == "debug",
 		NoGateway:         !d.cfg.EnableGRPCGateway,
 		Origins:           d.cfg.CORS,

@@ -174,7 +174,8 @@ func (d *Daemon) openState(context.Context) error {
 }
 
 func (d *Daemon) memberConfig() member.Config {
-	keep, _ := d.cfg.compaction() // Validate has read it
+	keep, _ := d.cfg.compaction() // Validate has read both
+	jwt, _ := d.cfg.jwt()
 	return member.Config{
 		ID:              d.id.MemberID,
 		ClusterID:       d.id.ClusterID,
@@ -197,6 +198,10 @@ func (d *Daemon) memberConfig() member.Config {
 		DefragAtStart:    int64(d.cfg.DefragAtStart) << 20,
 
 		ElectionTimeout: d.cfg.ElectionTimeout,
+
+		Passwords: d.passwords(),
+		JWT:       jwt,
+		TokenTTL:  d.cfg.tokenTTL(),
 
 		FirstBatch: firstBatch(),
 		Fatal:      d.fail,

@@ -38,7 +38,7 @@ type Update struct {
 	// Compacted is the compaction because of which a watch was canceled, 0 if it
 	// was not.
 	Compacted int64
-	// Err is why a watch was refused; ID is then AllWatches.
+	// Err is why a watch was refused, with ID AllWatches, or ended.
 	Err error
 	// PrevKV and Fragment are those of the watch.
 	PrevKV, Fragment bool
@@ -186,6 +186,19 @@ func (s *Stream) Cancel(id int64) {
 	if w := s.watches[id]; w != nil {
 		s.drop(w)
 		s.answer(Update{Kind: Canceled, ID: id, Rev: s.h.newest.Load().rev})
+	}
+}
+
+// End is Cancel for a reason, which Next tells. What waits for the watch is
+// forgotten.
+func (s *Stream) End(id int64, why error) {
+	s.h.mu.Lock()
+	defer s.h.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w := s.watches[id]; w != nil {
+		s.drop(w)
+		s.answer(Update{Kind: Canceled, ID: id, Rev: s.h.newest.Load().rev, Err: why})
 	}
 }
 

@@ -64,7 +64,7 @@ func (m *Member) ClearAlarm(ctx context.Context, t pb.AlarmType, member uint64) 
 func (m *Member) changeAlarm(ctx context.Context, kind fsm.Kind, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.RequestTimeout)
 	defer cancel()
-	resp, err := m.proposer.do(ctx, kind, r)
+	resp, err := m.proposer.do(ctx, m.origin(ctx), kind, r)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/conclave-kv/conclave/kv"
+	"github.com/conclave-kv/conclave/raftstore/fsm"
 )
 
 // Compaction says how much history the leader keeps. At most one of the two is
@@ -119,7 +120,7 @@ func (m *Member) compactAt(rev int64) bool {
 	defer cancel()
 	start := time.Now()
 	m.cfg.Log.Info().Int64("revision", rev).Msg("starting auto compaction")
-	_, err := m.Compact(ctx, &pb.CompactionRequest{Revision: rev})
+	_, err := m.proposer.do(ctx, fsm.ByMember, fsm.KindCompact, &pb.CompactionRequest{Revision: rev})
 	if err != nil && !errors.Is(err, kv.ErrCompacted) {
 		if m.ctx.Err() == nil {
 			m.cfg.Log.Warn().Err(err).Int64("revision", rev).Msg("failed auto compaction; it is tried again")

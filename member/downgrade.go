@@ -54,7 +54,7 @@ func (m *Member) Downgrade(ctx context.Context, r *pb.DowngradeRequest) (*pb.Dow
 func (m *Member) proposeDowngrade(ctx context.Context, r *pb.DowngradeRequest) error {
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.RequestTimeout)
 	defer cancel()
-	_, err := m.proposer.do(ctx, fsm.KindDowngrade, r)
+	_, err := m.proposer.do(ctx, m.origin(ctx), fsm.KindDowngrade, r)
 	return err
 }
 

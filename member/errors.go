@@ -3,6 +3,7 @@ package member
 import (
 	"errors"
 
+	"github.com/conclave-kv/conclave/auth/token"
 	"github.com/conclave-kv/conclave/raftstore/fsm"
 )
 
@@ -72,6 +73,10 @@ var (
 	ErrNotCapable = errors.New("not capable")
 	// ErrLeaseTooLong: a TTL is beyond what a lease may have.
 	ErrLeaseTooLong = errors.New("too large lease TTL")
+	// ErrPasswordTooLong: a password has more than 72 bytes.
+	ErrPasswordTooLong = token.ErrPasswordTooLong
+	// ErrLoginsBusy: too many passwords are being checked.
+	ErrLoginsBusy = token.ErrBusy
 	// ErrTooManySnapshots: as many snapshots of this member are being read as may
 	// be at once.
 	ErrTooManySnapshots = errors.New("too many snapshots of this member are being read")

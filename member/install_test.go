@@ -10,7 +10,6 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/conclave-kv/conclave/internal/conclavepb"
-	"github.com/conclave-kv/conclave/kv"
 	"github.com/conclave-kv/conclave/raftstore/fsm"
 )
 
@@ -170,7 +169,7 @@ func TestInstall_readsGoOn(t *testing.T) {
 }
 
 func read1(f *fixture, key string) (*pb.RangeResponse, error) {
-	return read(f.Member, func(v *kv.View) (*pb.RangeResponse, error) {
-		return v.Range(&pb.RangeRequest{Key: []byte(key)})
+	return read(f.Member, func(v *fsm.View) (*pb.RangeResponse, error) {
+		return v.KV.Range(&pb.RangeRequest{Key: []byte(key)})
 	})
 }

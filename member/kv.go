@@ -19,7 +19,12 @@ func (m *Member) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeRespon
 			return nil, err
 		}
 	}
-	resp, err := read(m, func(v *kv.View) (*pb.RangeResponse, error) { return v.Range(r) })
+	resp, err := read(m, func(v *fsm.View) (*pb.RangeResponse, error) {
+		if err := allowed(ctx, v, pb.KV_Range_FullMethodName, r); err != nil {
+			return nil, err
+		}
+		return v.KV.Range(r)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +69,12 @@ func (m *Member) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, er
 			return nil, err
 		}
 	}
-	resp, err := read(m, func(v *kv.View) (*pb.TxnResponse, error) { return v.ReadTxn(r) })
+	resp, err := read(m, func(v *fsm.View) (*pb.TxnResponse, error) {
+		if err := allowed(ctx, v, pb.KV_Txn_FullMethodName, r); err != nil {
+			return nil, err
+		}
+		return v.KV.ReadTxn(r)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -111,10 +121,13 @@ func write[T any](ctx context.Context, m *Member, kind fsm.Kind, msg proto.Messa
 	if m.cfg.MaxRequestBytes > 0 && proto.Size(msg) > m.cfg.MaxRequestBytes {
 		return none, ErrRequestTooLarge
 	}
+	if err := m.admit(ctx, kind, msg); err != nil {
+		return none, err
+	}
 	if err := m.space.admit(ctx, msg); err != nil {
 		return none, err
 	}
-	resp, err := m.agree(ctx, kind, msg)
+	resp, err := m.proposer.do(ctx, m.origin(ctx), kind, msg)
 	if err != nil {
 		return none, err
 	}
@@ -131,13 +144,13 @@ func (m *Member) pay(o *kv.Owed) error {
 	return err
 }
 
-// read answers from the newest view. Where an install closed the file of that
-// view meanwhile, there is a newer one.
-func read[T any](m *Member, answer func(*kv.View) (T, error)) (T, error) {
+// read answers from the newest view, on which it also is authorized. Where an
+// install closed the file of that view meanwhile, there is a newer one.
+func read[T any](m *Member, answer func(*fsm.View) (T, error)) (T, error) {
 	for {
-		v := m.View().KV
+		v := m.View()
 		resp, err := answer(v)
-		if !errors.Is(err, kv.ErrClosed) || m.View().KV == v {
+		if !errors.Is(err, kv.ErrClosed) || m.View().KV == v.KV {
 			return resp, err
 		}
 	}

@@ -69,6 +69,11 @@ func (m *Member) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest) (*pb
 // LeaseRenew gives a lease its whole TTL again; TTL 0 stands for a lease that
 // there is not. The header has the revision of before.
 func (m *Member) LeaseRenew(ctx context.Context, id int64) (*pb.LeaseKeepAliveResponse, error) {
+	if m.View().Auth.Enabled() {
+		if err := m.Authorize(ctx, pb.Lease_LeaseKeepAlive_FullMethodName, &pb.LeaseKeepAliveRequest{ID: id}); err != nil {
+			return nil, err
+		}
+	}
 	resp := &pb.LeaseKeepAliveResponse{Header: m.Header(m.View().KV.Rev()), ID: id}
 	ttl, _, all, err := m.lessor.prolong(id)
 	if all != nil || err != nil {
@@ -88,7 +93,11 @@ func (m *Member) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveReque
 	if err := m.linearize(ctx); err != nil {
 		return nil, m.leaderless(err)
 	}
-	view := m.View().KV
+	state := m.View()
+	if err := allowed(ctx, state, pb.Lease_LeaseTimeToLive_FullMethodName, r); err != nil {
+		return nil, err
+	}
+	view := state.KV
 	resp := &pb.LeaseTimeToLiveResponse{Header: m.Header(view.Rev()), ID: r.ID, TTL: -1}
 	if _, found := view.Lease(r.ID); !found {
 		return resp, nil
@@ -108,8 +117,16 @@ func (m *Member) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveReque
 }
 
 // LeaseLeases lists the leases that this member knows, the first to end first.
-func (m *Member) LeaseLeases(context.Context) (*pb.LeaseLeasesResponse, error) {
-	view := m.View().KV
+func (m *Member) LeaseLeases(ctx context.Context) (*pb.LeaseLeasesResponse, error) {
+	r := &pb.LeaseLeasesRequest{}
+	if err := m.Authorize(ctx, pb.Lease_LeaseLeases_FullMethodName, r); err != nil {
+		return nil, err
+	}
+	state := m.View()
+	if err := allowed(ctx, state, pb.Lease_LeaseLeases_FullMethodName, r); err != nil {
+		return nil, err
+	}
+	view := state.KV
 	all := make([]kv.Lease, 0, view.LeaseCount())
 	view.Leases(func(l kv.Lease) bool {
 		all = append(all, l)

@@ -121,7 +121,7 @@ func (m *Member) keepClock() {
 func (m *Member) propose1(kind fsm.Kind, msg proto.Message) error {
 	ctx, cancel := m.bounded(m.ctx)
 	defer cancel()
-	_, err := m.proposer.do(ctx, kind, msg)
+	_, err := m.proposer.do(ctx, fsm.ByMember, kind, msg)
 	return err
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"github.com/conclave-kv/conclave/auth/token"
 	"github.com/conclave-kv/conclave/internal/conclavepb"
 	"github.com/conclave-kv/conclave/internal/version"
 	"github.com/conclave-kv/conclave/kv"
@@ -61,6 +62,12 @@ type Config struct {
 	CompactHashCheckTime, CorruptCheckTime time.Duration
 	// ElectionTimeout bounds from below what TTLs of leases may be. Zero means 1 s.
 	ElectionTimeout time.Duration
+	// Passwords hashes and checks passwords. JWT signs and verifies tokens; nil for
+	// random ones that the members remember, for TokenTTL after the last use (0: 5
+	// min).
+	Passwords *token.Passwords
+	JWT       *token.JWT
+	TokenTTL  time.Duration
 	// FirstBatch is a batch id to count from that is, as far as chance can
 	// make it so, far from where any other member counts, and from where this
 	// one did before a restart.
@@ -79,11 +86,13 @@ type Member struct {
 	mesh         *raftstore.Mesh
 	machine      *fsm.Machine
 	proposer     *proposer
-	heavy        heavy
 	forwarded    forwarded
 	committer    *committer
 	lessor       *lessor
 	renewals     renewals
+	passwords    *token.Passwords
+	logins       *token.Logins
+	tokens       *usedTokens
 	clockDue     chan struct{} // the lease clock may have to be agreed
 	space        *space
 	backlogLimit int64 // maxBacklog, less in tests
@@ -102,7 +111,7 @@ type Member struct {
 
 	mu        sync.Mutex
 	published *fsm.View     // the view changed was last closed for
-	changed   chan struct{} // closed when ledger, members or alarms change
+	changed   chan struct{} // closed when ledger, members, alarms or rights change
 }
 
 // New makes a Member on an opened Machine. Start begins its work.
@@ -119,9 +128,11 @@ func New(cfg Config, mesh *raftstore.Mesh, machine *fsm.Machine) *Member {
 
 		backlogLimit: maxBacklog,
 		hashing:      make(turns, 1),
-		heavy:        make(heavy, 1),
 		lessor:       newLessor(),
 		clockDue:     make(chan struct{}, 1),
+		passwords:    cfg.Passwords,
+		logins:       token.NewLogins(cfg.Passwords),
+		tokens:       newUsedTokens(),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.renewals.m = m
@@ -145,7 +156,7 @@ func (m *Member) Start(node *raftstore.Node) {
 	m.mesh.Handle(raftstore.KindHashKV, m.answerHash)
 	m.mesh.Handle(raftstore.KindLeaseRenew, m.answerRenew)
 	m.mesh.Handle(raftstore.KindLeaseTTL, m.answerTTL)
-	for _, run := range []func(){m.proposer.run, m.committer.run, m.defragmenter.run, (&inspector{m: m}).run, m.introduce, m.space.watch, m.compact, m.lead, m.keepClock, m.endLeases, m.routeWatches} {
+	for _, run := range []func(){m.proposer.run, m.committer.run, m.defragmenter.run, (&inspector{m: m}).run, m.introduce, m.space.watch, m.compact, m.lead, m.keepClock, m.endLeases, m.routeWatches, m.renewTokens} {
 		m.work.Add(1)
 		go func() {
 			defer m.work.Done()
@@ -173,8 +184,8 @@ func (m *Member) Leader() uint64 {
 // View is the newest state of this member.
 func (m *Member) View() *fsm.View { return m.machine.View() }
 
-// Changed returns a channel that is closed when the members, the alarms or the
-// certificate ledger change. Take it before looking at View.
+// Changed returns a channel that is closed when the members, the alarms, the
+// certificate ledger, or somebody's rights change. Take it before looking at View.
 func (m *Member) Changed() <-chan struct{} {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -198,7 +209,7 @@ func (m *Member) ProposeLedger(ctx context.Context, cmd []byte) error {
 
 // OpenTerm makes the command that opens a leader's term.
 func OpenTerm(self, term uint64) []byte {
-	entry, err := fsm.AppendRequest(fsm.AppendHeader(nil, term, 0), fsm.KindTermOpen, fsm.Origin{}, &conclavepb.TermOpen{Member: self})
+	entry, err := fsm.AppendRequest(fsm.AppendHeader(nil, term, 0), fsm.KindTermOpen, fsm.ByMember, &conclavepb.TermOpen{Member: self})
 	if err != nil {
 		panic(fmt.Sprintf("member: encode the opening of a term: %v", err))
 	}
@@ -241,14 +252,14 @@ func (m *Member) introduced() (done bool, err error) {
 	view := m.View()
 	self, _ := view.Members.Get(m.cfg.ID)
 	if self.Name != m.cfg.Name || !equal(self.ClientURLs, m.cfg.ClientURLs) {
-		_, err = m.proposer.do(ctx, fsm.KindAttributes, &conclavepb.Attributes{
+		_, err = m.proposer.do(ctx, fsm.ByMember, fsm.KindAttributes, &conclavepb.Attributes{
 			Member: m.cfg.ID, Name: m.cfg.Name, ClientUrls: m.cfg.ClientURLs,
 		})
 		return false, err
 	}
 	if view.ClusterVersion == "" {
 		if m.Leader() == m.cfg.ID {
-			_, err = m.proposer.do(ctx, fsm.KindClusterVersion, &conclavepb.ClusterVersion{Version: version.Cluster})
+			_, err = m.proposer.do(ctx, fsm.ByMember, fsm.KindClusterVersion, &conclavepb.ClusterVersion{Version: version.Cluster})
 		}
 		return false, err
 	}
@@ -320,12 +331,13 @@ func (s sink) Installed(view *fsm.View) {
 	s.m.publish(view)
 }
 
-// publish wakes who waits for changes of members, alarms or ledger.
+// publish wakes who waits for changes of members, alarms, ledger or rights.
 func (m *Member) publish(view *fsm.View) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	old := m.published
-	if old.Ledger != view.Ledger || old.Members != view.Members || old.Alarms != view.Alarms || old.ClusterVersion != view.ClusterVersion {
+	if old.Ledger != view.Ledger || old.Members != view.Members || old.Alarms != view.Alarms || old.ClusterVersion != view.ClusterVersion ||
+		old.Auth.Revision() != view.Auth.Revision() || old.Auth.Enabled() != view.Auth.Enabled() {
 		close(m.changed)
 		m.changed = make(chan struct{})
 	}

@@ -62,30 +62,25 @@ func newProposer(m *Member, firstID uint64) *proposer {
 // waiters are reused: one request, one result.
 var waiterPool = sync.Pool{New: func() any { return newWaiter() }}
 
-// do has one request agreed and applied, and returns its result. When ctx ends
+// do has one request agreed and applied, and returns its result; origin is who
+// asks. When ctx ends
 // first the outcome is unknown.
-func (p *proposer) do(ctx context.Context, kind fsm.Kind, msg proto.Message) (any, error) {
-	return p.await(ctx, weight{}, func(dst []byte) ([]byte, error) {
-		return fsm.AppendRequest(dst, kind, fsm.Origin{}, msg)
+func (p *proposer) do(ctx context.Context, origin fsm.Origin, kind fsm.Kind, msg proto.Message) (any, error) {
+	return p.await(ctx, func(dst []byte) ([]byte, error) {
+		return fsm.AppendRequest(dst, kind, origin, msg)
 	})
 }
 
-// doRaw is do for a request that is encoded already.
+// doRaw is do for a request of a member that is encoded already.
 func (p *proposer) doRaw(ctx context.Context, kind fsm.Kind, body []byte) (any, error) {
-	return p.await(ctx, weight{}, func(dst []byte) ([]byte, error) {
-		return fsm.AppendRaw(dst, kind, fsm.Origin{}, body), nil
+	return p.await(ctx, func(dst []byte) ([]byte, error) {
+		return fsm.AppendRaw(dst, kind, fsm.ByMember, body), nil
 	})
 }
 
-func (p *proposer) await(ctx context.Context, w weight, encode func([]byte) ([]byte, error)) (any, error) {
+func (p *proposer) await(ctx context.Context, encode func([]byte) ([]byte, error)) (any, error) {
 	wait := waiterPool.Get().(*waiter)
-	if w.keys > heavyKeys {
-		if err := p.m.heavy.enter(ctx, p.m, wait); err != nil {
-			return nil, err
-		}
-	}
-	if err := p.enqueue(w, encode, wait); err != nil {
-		wait.endTurn()
+	if err := p.enqueue(encode, wait); err != nil {
 		return nil, err
 	}
 	p.pending.Add(1)
@@ -114,7 +109,7 @@ func noOutcome(err error) bool {
 }
 
 // enqueue adds a request to the open batch.
-func (p *proposer) enqueue(w weight, encode func([]byte) ([]byte, error), wait *waiter) error {
+func (p *proposer) enqueue(encode func([]byte) ([]byte, error), wait *waiter) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -127,16 +122,15 @@ func (p *proposer) enqueue(w weight, encode func([]byte) ([]byte, error), wait *
 		p.queue = append(p.queue, p.newBatch())
 	}
 	b := p.queue[len(p.queue)-1]
-	before := b.size()
+	before := len(b.payload)
 	payload, err := encode(b.payload)
 	if err != nil {
 		return err
 	}
 	b.payload = payload
 	b.waiters = append(b.waiters, wait)
-	b.weight.add(w)
-	p.queued += b.size() - before
-	p.unapplied.Add(int64(b.size() - before))
+	p.queued += len(b.payload) - before
+	p.unapplied.Add(int64(len(b.payload) - before))
 	select {
 	case p.kick <- struct{}{}:
 	default:
@@ -210,7 +204,7 @@ func (p *proposer) take() *batch {
 	}
 	b := p.queue[0]
 	p.queue = p.queue[1:]
-	p.queued -= b.size()
+	p.queued -= len(b.payload)
 	p.flying[b.id] = b
 	return b
 }
@@ -231,7 +225,7 @@ func (p *proposer) land(b *batch) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.flying, b.id)
-	p.unapplied.Add(-int64(b.size()))
+	p.unapplied.Add(-int64(len(b.payload)))
 }
 
 // send proposes a batch until it was applied here, or the time is up.

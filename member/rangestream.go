@@ -6,6 +6,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/conclave-kv/conclave/kv"
+	"github.com/conclave-kv/conclave/raftstore/fsm"
 )
 
 // RangeStream gives the answer to r, which asks for the order of keys and no
@@ -20,7 +21,7 @@ func (m *Member) RangeStream(ctx context.Context, r *pb.RangeRequest, send func(
 	}
 	scan := kv.NewScan(r, m.cfg.MaxRequestBytes/streamParts)
 	for {
-		last, err := m.sendPart(scan, send)
+		last, err := m.sendPart(ctx, r, scan, send)
 		if err != nil || last {
 			return err
 		}
@@ -35,11 +36,14 @@ func (m *Member) RangeStream(ctx context.Context, r *pb.RangeRequest, send func(
 // that a thousand clients who read nothing take little.
 const streamParts = 4
 
-// sendPart reads and sends one part. It returns with nothing of it on the stack
+// sendPart reads and sends one part, if r is still allowed. It returns with nothing of it on the stack
 // of its caller.
-func (m *Member) sendPart(scan *kv.Scan, send func(*pb.RangeResponse) error) (last bool, err error) {
-	part, err := read(m, func(v *kv.View) (resp *pb.RangeResponse, err error) {
-		resp, last, err = scan.Next(v)
+func (m *Member) sendPart(ctx context.Context, r *pb.RangeRequest, scan *kv.Scan, send func(*pb.RangeResponse) error) (last bool, err error) {
+	part, err := read(m, func(v *fsm.View) (resp *pb.RangeResponse, err error) {
+		if err := allowed(ctx, v, pb.KV_RangeStream_FullMethodName, r); err != nil {
+			return nil, err
+		}
+		resp, last, err = scan.Next(v.KV)
 		return resp, err
 	})
 	if err != nil {

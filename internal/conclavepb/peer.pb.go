@@ -1036,6 +1036,144 @@ func (x *RaftSnapshotReply) GetSuccess() bool {
 	return false
 }
 
+// TokenIssue makes a token of a user known, by its hash.
+type TokenIssue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hash          []byte                 `protobuf:"bytes,1,opt,name=hash,proto3" json:"hash,omitempty"`
+	User          string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	Deadline      int64                  `protobuf:"varint,3,opt,name=deadline,proto3" json:"deadline,omitempty"`     // Unix milliseconds
+	Credential    uint64                 `protobuf:"varint,4,opt,name=credential,proto3" json:"credential,omitempty"` // revision of the password that was checked
+	Now           int64                  `protobuf:"varint,5,opt,name=now,proto3" json:"now,omitempty"`               // Unix milliseconds
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenIssue) Reset() {
+	*x = TokenIssue{}
+	mi := &file_peer_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenIssue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenIssue) ProtoMessage() {}
+
+func (x *TokenIssue) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenIssue.ProtoReflect.Descriptor instead.
+func (*TokenIssue) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *TokenIssue) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+func (x *TokenIssue) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *TokenIssue) GetDeadline() int64 {
+	if x != nil {
+		return x.Deadline
+	}
+	return 0
+}
+
+func (x *TokenIssue) GetCredential() uint64 {
+	if x != nil {
+		return x.Credential
+	}
+	return 0
+}
+
+func (x *TokenIssue) GetNow() int64 {
+	if x != nil {
+		return x.Now
+	}
+	return 0
+}
+
+// TokenRenew gives tokens that are being used a later deadline.
+type TokenRenew struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hashes        [][]byte               `protobuf:"bytes,1,rep,name=hashes,proto3" json:"hashes,omitempty"`
+	Deadline      int64                  `protobuf:"varint,2,opt,name=deadline,proto3" json:"deadline,omitempty"` // Unix milliseconds
+	Now           int64                  `protobuf:"varint,3,opt,name=now,proto3" json:"now,omitempty"`           // Unix milliseconds
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenRenew) Reset() {
+	*x = TokenRenew{}
+	mi := &file_peer_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenRenew) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenRenew) ProtoMessage() {}
+
+func (x *TokenRenew) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenRenew.ProtoReflect.Descriptor instead.
+func (*TokenRenew) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *TokenRenew) GetHashes() [][]byte {
+	if x != nil {
+		return x.Hashes
+	}
+	return nil
+}
+
+func (x *TokenRenew) GetDeadline() int64 {
+	if x != nil {
+		return x.Deadline
+	}
+	return 0
+}
+
+func (x *TokenRenew) GetNow() int64 {
+	if x != nil {
+		return x.Now
+	}
+	return 0
+}
+
 var File_peer_proto protoreflect.FileDescriptor
 
 const file_peer_proto_rawDesc = "" +
@@ -1134,7 +1272,21 @@ const file_peer_proto_rawDesc = "" +
 	"\x11RaftSnapshotReply\x124\n" +
 	"\x06header\x18\x01 \x01(\v2\x1c.conclave.peer.v1.RaftHeaderR\x06header\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x18\n" +
-	"\asuccess\x18\x03 \x01(\bR\asuccessB5Z3github.com/conclave-kv/conclave/internal/conclavepbb\x06proto3"
+	"\asuccess\x18\x03 \x01(\bR\asuccess\"\x82\x01\n" +
+	"\n" +
+	"TokenIssue\x12\x12\n" +
+	"\x04hash\x18\x01 \x01(\fR\x04hash\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x1a\n" +
+	"\bdeadline\x18\x03 \x01(\x03R\bdeadline\x12\x1e\n" +
+	"\n" +
+	"credential\x18\x04 \x01(\x04R\n" +
+	"credential\x12\x10\n" +
+	"\x03now\x18\x05 \x01(\x03R\x03now\"R\n" +
+	"\n" +
+	"TokenRenew\x12\x16\n" +
+	"\x06hashes\x18\x01 \x03(\fR\x06hashes\x12\x1a\n" +
+	"\bdeadline\x18\x02 \x01(\x03R\bdeadline\x12\x10\n" +
+	"\x03now\x18\x03 \x01(\x03R\x03nowB5Z3github.com/conclave-kv/conclave/internal/conclavepbb\x06proto3"
 
 var (
 	file_peer_proto_rawDescOnce sync.Once
@@ -1149,7 +1301,7 @@ func file_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_peer_proto_goTypes = []any{
 	(PeerRefusal_Code)(0),     // 0: conclave.peer.v1.PeerRefusal.Code
 	(*PeerHello)(nil),         // 1: conclave.peer.v1.PeerHello
@@ -1164,6 +1316,8 @@ var file_peer_proto_goTypes = []any{
 	(*RaftTimeoutNow)(nil),    // 10: conclave.peer.v1.RaftTimeoutNow
 	(*RaftSnapshot)(nil),      // 11: conclave.peer.v1.RaftSnapshot
 	(*RaftSnapshotReply)(nil), // 12: conclave.peer.v1.RaftSnapshotReply
+	(*TokenIssue)(nil),        // 13: conclave.peer.v1.TokenIssue
+	(*TokenRenew)(nil),        // 14: conclave.peer.v1.TokenRenew
 }
 var file_peer_proto_depIdxs = []int32{
 	3,  // 0: conclave.peer.v1.PeerHelloReply.refusal:type_name -> conclave.peer.v1.PeerRefusal
@@ -1194,7 +1348,7 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -93,6 +93,7 @@ var doors = []door{
 	{"go.yaml.in/yaml/v3", []string{"cmd/conclave"}, "configuration files end in cmd"},
 	{"golang.org/x/sys", []string{"internal/durable", "raftstore", "daemon", "cmd/conclave", "bench/..."},
 		"system calls stay where files, sockets and processes are"},
+	{"github.com/golang-jwt/jwt/v5", []string{"auth/token"}, "signed tokens are proofs of identity"},
 	{"golang.org/x/crypto", []string{"auth/token", "pki"}, "passwords and seals happen before the log"},
 	{"golang.org/x/net", []string{"api"}, "HTTP/2 ends at the client port"},
 	{"go.uber.org/zap", []string{"cmd/conclave", "bench/..."}, "only etcd's client wants zap"},

@@ -110,12 +110,17 @@ func (a *Alarms) deactivate(e Alarm) (next *Alarms, done bool) {
 	return newAlarms(slices.Delete(slices.Clone(a.list), i, i+1)), true
 }
 
-// applyAlarm applies a request of a user or, if own, of a member about itself or
-// another. It answers as etcd does: with the alarm that is now raised, or that
+// applyAlarm applies a request of a user, or of a member about itself or another. It answers as etcd does: with the alarm that is now raised, or that
 // was taken back.
-func (m *Machine) applyAlarm(index uint64, body []byte, own bool) Result {
+func (m *Machine) applyAlarm(index uint64, req *request) Result {
 	var r pb.AlarmRequest
-	m.decode(index, body, &r)
+	m.decode(index, req.body, &r)
+	own := req.kind == KindOwnAlarm
+	if !own {
+		if err := m.authorize(pb.Maintenance_Alarm_FullMethodName, req, &r); err != nil {
+			return Result{Err: err}
+		}
+	}
 	resp := &pb.AlarmResponse{Header: &pb.ResponseHeader{}}
 	e := Alarm{Member: r.MemberID, Type: r.Alarm, Own: own}
 	before, touched := m.alarms, false

@@ -72,9 +72,11 @@ func (m *Machine) apply(index uint64, req request, wanted bool) Result {
 		m.decode(index, req.body, &v)
 		m.clusterVersion, m.changed.clusterVersion = v.Version, v.Version
 	case KindDowngrade:
-		return m.applyDowngrade(index, req.body)
+		return m.applyDowngrade(index, &req)
 	case KindAlarm, KindOwnAlarm:
-		return m.applyAlarm(index, req.body, req.kind == KindOwnAlarm)
+		return m.applyAlarm(index, &req)
+	case KindTokenIssue, KindTokenRenew:
+		return m.applyToken(index, req)
 	case KindLedger:
 		m.changed.other += len(req.body)
 		_, err := m.ledger.Apply(req.body)
@@ -83,6 +85,9 @@ func (m *Machine) apply(index uint64, req request, wanted bool) Result {
 		}
 		return Result{Err: err}
 	default:
+		if op, ok := authOps[req.kind]; ok {
+			return op(m, index, &req)
+		}
 		m.log.Panic().Uint64("index", index).Uint8("kind", uint8(req.kind)).Msg("log entry asks for what this version does not know")
 	}
 	return Result{}
@@ -90,40 +95,38 @@ func (m *Machine) apply(index uint64, req request, wanted bool) Result {
 
 // applyKeys applies a request to the key-value store.
 func (m *Machine) applyKeys(index uint64, req request, wanted bool) Result {
+	m.beginBatch()
+	var method string
+	var msg proto.Message
 	var txn *pb.TxnRequest
-	if req.kind == KindTxn {
-		txn = &pb.TxnRequest{}
-		m.decode(index, req.body, txn)
-	}
-	if err := m.alarms.barred(req.kind, txn); err != nil {
-		return Result{Err: err}
-	}
-	if m.batch == nil {
-		m.batch = m.file.Load().keys.NewBatch()
-	}
-	answer := kv.None
-	if wanted {
-		answer = kv.Lazy
-	}
-	var resp any
-	var err error
 	switch req.kind {
 	case KindPut:
 		if err := decodePut(req.body, &m.put); err != nil {
 			m.fatal(index, err)
 		}
-		resp, err = m.batch.Put(&m.put, answer)
+		method, msg = pb.KV_Put_FullMethodName, &m.put
 	case KindDeleteRange:
-		var r pb.DeleteRangeRequest
-		m.decode(index, req.body, &r)
-		resp, err = m.batch.DeleteRange(&r, answer)
+		method, msg = pb.KV_DeleteRange_FullMethodName, &pb.DeleteRangeRequest{}
+		m.decode(index, req.body, msg)
 	case KindTxn:
-		resp, err = m.batch.Txn(txn, answer)
+		txn = &pb.TxnRequest{}
+		method, msg = pb.KV_Txn_FullMethodName, txn
+		m.decode(index, req.body, msg)
 	default:
-		var r pb.CompactionRequest
-		m.decode(index, req.body, &r)
-		resp, err = m.batch.Compact(&r, answer)
+		method, msg = pb.KV_Compact_FullMethodName, &pb.CompactionRequest{}
+		m.decode(index, req.body, msg)
 	}
+	if err := m.authorize(method, &req, msg); err != nil {
+		return Result{Err: err}
+	}
+	if err := m.alarms.barred(req.kind, txn); err != nil {
+		return Result{Err: err}
+	}
+	answer := kv.None
+	if wanted {
+		answer = kv.Lazy
+	}
+	resp, err := m.perform(msg, answer)
 	switch {
 	case err == nil:
 		return Result{Response: resp, Owed: m.batch.Owed()}
@@ -132,6 +135,27 @@ func (m *Machine) applyKeys(index uint64, req request, wanted bool) Result {
 	default:
 		m.fatal(index, err) // the store could not read what it holds
 		return Result{}
+	}
+}
+
+// perform does what was found to be allowed.
+func (m *Machine) perform(msg proto.Message, answer kv.Answer) (any, error) {
+	switch r := msg.(type) {
+	case *pb.PutRequest:
+		return m.batch.Put(r, answer)
+	case *pb.DeleteRangeRequest:
+		return m.batch.DeleteRange(r, answer)
+	case *pb.TxnRequest:
+		return m.batch.Txn(r, answer)
+	default:
+		return m.batch.Compact(r.(*pb.CompactionRequest), answer)
+	}
+}
+
+// beginBatch begins to change keys or leases, if that was not begun.
+func (m *Machine) beginBatch() {
+	if m.batch == nil {
+		m.batch = m.file.Load().keys.NewBatch()
 	}
 }
 

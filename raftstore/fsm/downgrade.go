@@ -26,9 +26,12 @@ type Downgrade struct {
 }
 
 // applyDowngrade begins a downgrade, or ends it.
-func (m *Machine) applyDowngrade(index uint64, body []byte) Result {
+func (m *Machine) applyDowngrade(index uint64, req *request) Result {
 	var r pb.DowngradeRequest
-	m.decode(index, body, &r)
+	m.decode(index, req.body, &r)
+	if err := m.authorize(pb.Maintenance_Downgrade_FullMethodName, req, &r); err != nil {
+		return Result{Err: err}
+	}
 	switch enable := r.Action == pb.DowngradeRequest_ENABLE; {
 	case enable && m.downgrade.Enabled:
 		return Result{Err: ErrDowngradeInProgress}

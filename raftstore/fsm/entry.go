@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"google.golang.org/protobuf/proto"
 )
@@ -30,6 +31,21 @@ const (
 	// say for which term, because a batch may be proposed again in a later one.
 	KindLeaseClock  Kind = 14
 	KindLeaseExpire Kind = 15
+
+	KindAuthEnable           Kind = 32
+	KindAuthDisable          Kind = 33
+	KindUserAdd              Kind = 34
+	KindUserDelete           Kind = 35
+	KindUserChangePassword   Kind = 36
+	KindUserGrantRole        Kind = 37
+	KindUserRevokeRole       Kind = 38
+	KindRoleAdd              Kind = 39
+	KindRoleDelete           Kind = 40
+	KindRoleGrantPermission  Kind = 41
+	KindRoleRevokePermission Kind = 42
+	// By members: who has proven who it is, and what it goes on to use.
+	KindTokenIssue Kind = 43
+	KindTokenRenew Kind = 44
 )
 
 // format is the version of the log entries written; an entry of another one
@@ -39,12 +55,14 @@ const format = 1
 // ErrMalformed: a log entry is not of a form this program writes.
 var ErrMalformed = errors.New("fsm: malformed log entry")
 
-// Origin says who asks: a user name, empty without one, and the revision of
-// the auth store under which the request was accepted.
+// Origin says who asks: an auth.Identity, with no name where nobody was proven.
 type Origin struct {
 	User         string
 	AuthRevision uint64
 }
+
+// ByMember is the origin of what a member asks for itself; it may do everything.
+var ByMember = Origin{AuthRevision: math.MaxUint64}
 
 // AppendHeader begins an entry: it is meant for one term, and an entry that
 // ended up in another one is applied by nobody. The batch id is unique across
@@ -85,9 +103,10 @@ type entry struct {
 
 // request is one request of an entry.
 type request struct {
-	kind   Kind
-	origin Origin
-	body   []byte
+	kind         Kind
+	user         []byte
+	authRevision uint64
+	body         []byte
 }
 
 func decodeEntry(data []byte) (entry, error) {
@@ -109,12 +128,10 @@ func (e *entry) next() (req request, ok bool, err error) {
 	}
 	req.kind = Kind(e.rest[0])
 	e.rest = e.rest[1:]
-	user, err := e.chunk()
-	if err != nil {
+	if req.user, err = e.chunk(); err != nil {
 		return request{}, false, err
 	}
-	req.origin.User = string(user)
-	if req.origin.AuthRevision, err = e.uvarint(); err != nil {
+	if req.authRevision, err = e.uvarint(); err != nil {
 		return request{}, false, err
 	}
 	req.body, err = e.chunk()

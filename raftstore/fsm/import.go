@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -15,6 +14,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/conclave-kv/conclave/auth"
 	"github.com/conclave-kv/conclave/internal/conclavepb"
 	"github.com/conclave-kv/conclave/pki/ledger"
 )
@@ -58,7 +58,7 @@ var imported = []string{"key", "meta"}
 // Import makes a snapshot the state of a new cluster's member, in place: path is
 // a copy of it, of nothing but bbolt's file. What was known of the old cluster's
 // members goes, also their alarms and certificates; keys with their history,
-// leases, users and roles stay. Errors: ErrNotSnapshot.
+// leases, users and roles stay, and nobody is logged in. Errors: ErrNotSnapshot.
 func Import(path string, o ImportOptions) (found Imported, err error) {
 	err = editSnapshot(path, func(tx *bbolt.Tx) error { return o.rewrite(tx) })
 	if err != nil {
@@ -74,7 +74,7 @@ func Import(path string, o ImportOptions) (found Imported, err error) {
 		found.Keys-- // the record that raises the revision
 	}
 	err = f.view(func(tx *bbolt.Tx) error {
-		found.Auth = bytes.Equal(tx.Bucket([]byte("auth")).Get([]byte("authEnabled")), []byte{1})
+		found.Auth = auth.EnabledIn(tx)
 		found.Origin, err = digest(tx)
 		return err
 	})
@@ -148,7 +148,7 @@ func (o ImportOptions) rewrite(tx *bbolt.Tx) error {
 	at := position{index: ImportIndex, term: ImportTerm, confIndex: ImportIndex, conf: o.Members}
 	members := (&Members{}).configure(o.Members)
 	return errors.Join(
-		createBuckets(tx), ledger.CreateBuckets(tx), ledger.ForgetMembers(tx),
+		createBuckets(tx), ledger.CreateBuckets(tx), ledger.ForgetMembers(tx), auth.ForgetTokens(tx),
 		o.bump(tx), keepAlarms(tx, members), members.write(tx), at.write(tx),
 	)
 }

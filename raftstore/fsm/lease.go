@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"cmp"
 	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -15,16 +16,15 @@ var ErrDeposed = errors.New("a leader of another term said so")
 
 // applyLeases applies a request that concerns leases.
 func (m *Machine) applyLeases(index uint64, req request) Result {
-	if err := m.alarms.barred(req.kind, nil); err != nil {
-		return Result{Err: err}
-	}
-	if m.batch == nil {
-		m.batch = m.file.Load().keys.NewBatch()
-	}
+	barred := m.alarms.barred(req.kind, nil)
+	m.beginBatch()
 	switch req.kind {
 	case KindLeaseGrant:
 		var r pb.LeaseGrantRequest
 		m.decode(index, req.body, &r)
+		if err := cmp.Or(m.authorize(pb.Lease_LeaseGrant_FullMethodName, &req, &r), barred); err != nil {
+			return Result{Err: err}
+		}
 		if err := m.batch.Grant(r.ID, r.TTL); err != nil {
 			return Result{Err: err}
 		}
@@ -32,6 +32,9 @@ func (m *Machine) applyLeases(index uint64, req request) Result {
 	case KindLeaseRevoke:
 		var r pb.LeaseRevokeRequest
 		m.decode(index, req.body, &r)
+		if err := cmp.Or(m.authorize(pb.Lease_LeaseRevoke_FullMethodName, &req, &r), barred); err != nil {
+			return Result{Err: err}
+		}
 		if err := m.batch.Revoke(r.ID); err != nil {
 			return Result{Err: err}
 		}
@@ -46,7 +49,10 @@ func (m *Machine) applyLeases(index uint64, req request) Result {
 	default:
 		var r conclavepb.LeaseExpire
 		m.decode(index, req.body, &r)
-		if r.Term != m.at.term {
+		switch {
+		case barred != nil:
+			return Result{Err: barred}
+		case r.Term != m.at.term:
 			return Result{Err: ErrDeposed}
 		}
 		for _, id := range r.Ids {

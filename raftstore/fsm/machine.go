@@ -189,6 +189,7 @@ func (m *Machine) Publish() {
 		_, set.keys = m.batch.Freeze()
 		m.batch = nil
 	}
+	_, set.auth = m.auth.Freeze()
 	_, set.ledger = m.ledger.Freeze()
 	set.at = m.at
 	view := m.publishView()
@@ -212,6 +213,7 @@ func (m *Machine) Publish() {
 func (m *Machine) publishView() *View {
 	view := &View{
 		KV:             m.file.Load().keys.View(),
+		Auth:           m.auth.View(),
 		Ledger:         m.ledger.View(),
 		Members:        m.members,
 		Alarms:         m.alarms,

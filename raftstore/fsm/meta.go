@@ -25,8 +25,8 @@ var (
 	bucketOwn            = []byte("conclave")
 )
 
-// otherBuckets are etcd's buckets that this package stores nothing in; tools
-// that open the file expect them all.
+// otherBuckets are etcd's buckets that kv and auth store something in, or nobody
+// does; tools that open the file expect them all.
 var otherBuckets = []string{"key", "auth", "authUsers", "authRoles", "lease"}
 
 var (

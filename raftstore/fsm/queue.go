@@ -7,6 +7,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/conclave-kv/conclave/auth"
 	"github.com/conclave-kv/conclave/kv"
 	"github.com/conclave-kv/conclave/pki/ledger"
 )
@@ -28,6 +29,7 @@ const (
 type changeSet struct {
 	at             position
 	keys           *kv.Changes
+	auth           *auth.Changes
 	ledger         *ledger.Changes
 	members        *Members
 	alarms         *Alarms
@@ -40,6 +42,9 @@ func (c *changeSet) write(tx *bbolt.Tx) error {
 	var errs []error
 	if c.keys != nil {
 		errs = append(errs, c.keys.Write(tx))
+	}
+	if c.auth != nil {
+		errs = append(errs, c.auth.Write(tx))
 	}
 	if c.ledger != nil {
 		errs = append(errs, c.ledger.Write(tx))
@@ -75,6 +80,9 @@ func (c *changeSet) bytes() int64 {
 	n := setBytes + c.other
 	if c.keys != nil {
 		n += c.keys.Bytes()
+	}
+	if c.auth != nil {
+		n += c.auth.Bytes()
 	}
 	return int64(n)
 }

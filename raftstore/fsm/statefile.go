@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
+	"github.com/conclave-kv/conclave/auth"
 	"github.com/conclave-kv/conclave/kv"
 	"github.com/conclave-kv/conclave/pki/ledger"
 )
@@ -40,6 +41,7 @@ type stateFile struct {
 // loaded is the rest of what a state file holds, as it is in memory.
 type loaded struct {
 	at             position
+	auth           *auth.Store
 	ledger         *ledger.Ledger
 	members        *Members
 	alarms         *Alarms
@@ -139,6 +141,9 @@ func (f *stateFile) load() (l loaded, err error) {
 			return err
 		}
 		if l.alarms, err = loadAlarms(tx); err != nil {
+			return err
+		}
+		if l.auth, err = auth.Open(tx); err != nil {
 			return err
 		}
 		if l.ledger, err = ledger.Open(tx); err != nil {

@@ -1,15 +1,17 @@
 package fsm
 
 import (
+	"github.com/conclave-kv/conclave/auth"
 	"github.com/conclave-kv/conclave/kv"
 	"github.com/conclave-kv/conclave/pki/ledger"
 )
 
-// View is everything agreed up to one log index, immutable: keys, certificate
-// ledger, members and alarms belong together. Readers take it without a lock and keep
+// View is everything agreed up to one log index, immutable: keys, rights,
+// certificate ledger, members and alarms belong together. Readers take it without a lock and keep
 // it as long as they like.
 type View struct {
 	KV      *kv.View
+	Auth    *auth.View
 	Ledger  *ledger.View
 	Members *Members
 	Alarms  *Alarms
