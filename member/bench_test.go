@@ -3,10 +3,13 @@ package member
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/conclave-kv/conclave/kv"
 )
 
 // BenchmarkPut puts through one member that has only itself, from the request to
@@ -37,5 +40,23 @@ func BenchmarkPut(b *testing.B) {
 				}
 			})
 		})
+	}
+}
+
+// What the leader keeps of a lease beside the state.
+func BenchmarkLessor_memory(b *testing.B) {
+	const leases = 200_000
+	for b.Loop() {
+		l := newTestLessor(0)
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		for id := range int64(leases) {
+			l.changed([]kv.LeaseChange{{Lease: kv.Lease{ID: id << 20, TTL: 60, Deadline: 60_000}, Granted: true}})
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/leases, "heap-B/lease")
+		runtime.KeepAlive(l)
 	}
 }

@@ -3,6 +3,8 @@ package member
 import (
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -163,4 +165,40 @@ func TestSpace_alarmsOfOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitAlarms(t, lead, 0)
+}
+
+// A storm of grants ends at the quota, and what was granted can be revoked then.
+func TestSpace_stormOfGrants(t *testing.T) {
+	f := startSmall(t, 1, 256<<10)[0]
+	ctx := limited(t)
+	var granted atomic.Int64
+	var last atomic.Int64
+	var storm sync.WaitGroup
+	for range 16 {
+		storm.Go(func() {
+			for granted.Load() < 1<<20 {
+				resp, err := f.LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: 3600})
+				if errors.Is(err, ErrNoSpace) {
+					return
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				last.Store(resp.ID)
+				granted.Add(1)
+			}
+		})
+	}
+	storm.Wait()
+	t.Logf("%d leases, %d bytes in use", granted.Load(), f.space.used())
+	if n := granted.Load(); n > 256<<10/32 || n < 256<<10/512 {
+		t.Errorf("%d leases were granted with 256 KiB", n)
+	}
+	if n := f.View().KV.LeaseCount(); int64(n) != granted.Load() {
+		t.Errorf("there are %d leases, and %d were granted", n, granted.Load())
+	}
+	if _, err := f.LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: last.Load()}); err != nil {
+		t.Errorf("a revocation: %v", err)
+	}
 }

@@ -28,6 +28,17 @@ type child struct {
 	exited chan error
 }
 
+// runChild runs a command to its end, with extra variables in its environment,
+// and hands signals on to it. The error is its failure, with its exit code, or
+// errEnded if lost was closed before.
+func runChild(c *cli.Context, argv []string, signals <-chan os.Signal, lost <-chan struct{}, env ...string) error {
+	command, err := startChild(c, argv, env...)
+	if err != nil {
+		return err
+	}
+	return command.wait(signals, lost)
+}
+
 // startChild starts a command with extra variables in its environment, in a
 // process group of its own, so that signals reach what it has started too. Its
 // standard input is ours, unless that is a terminal, which belongs to our

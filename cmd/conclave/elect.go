@@ -3,11 +3,9 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 
 	"github.com/urfave/cli/v2"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 )
@@ -40,9 +38,7 @@ func runElect(c *cli.Context) error {
 	case c.NArg() == 2 && listen:
 		return failf(exitBadArgs, "proposal given but -l is set")
 	}
-	return withClient(c, func(_ context.Context, s *session, client *clientv3.Client) error {
-		signals, stop := catchSignals()
-		defer stop()
+	return withSignals(c, func(s *session, client *clientv3.Client, signals <-chan os.Signal) error {
 		h, err := newHold(s, client, electTTL)
 		if err != nil {
 			return err
@@ -53,11 +49,7 @@ func runElect(c *cli.Context) error {
 		} else {
 			err = campaign(h, e, c.Args().Get(1), signals)
 		}
-		// Revoking the lease resigns.
-		if released := h.release(); released != nil && !errors.Is(released, rpctypes.ErrLeaseNotFound) {
-			fmt.Fprintln(c.App.ErrWriter, "Warning:", released)
-		}
-		return err
+		return h.finish(c.App.ErrWriter, err, nil) // revoking the lease resigns
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strconv"
@@ -98,6 +99,32 @@ func (h *hold) await(signals <-chan os.Signal, expired error, take func(context.
 	case <-time.After(cleanupBound):
 	}
 	return cause
+}
+
+// finish releases what was held for work that ended with err, which stays the
+// error if it is one; that of the release is then a warning. gone stands for a
+// lease that had ended before.
+func (h *hold) finish(errOut io.Writer, err, gone error) error {
+	released := h.release()
+	switch ended := errors.Is(released, rpctypes.ErrLeaseNotFound); {
+	case err == nil && ended:
+		return gone
+	case err == nil:
+		return released
+	case released != nil && !ended:
+		fmt.Fprintln(errOut, "Warning:", released)
+	}
+	return err
+}
+
+// withSignals is withClient for a command that goes on until it gets one of the
+// signals that end programs.
+func withSignals(c *cli.Context, do func(*session, *clientv3.Client, <-chan os.Signal) error) error {
+	return withClient(c, func(_ context.Context, s *session, client *clientv3.Client) error {
+		signals, stop := catchSignals()
+		defer stop()
+		return do(s, client, signals)
+	})
 }
 
 // catchSignals takes over the signals that end programs, until release.

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
 
 	"github.com/urfave/cli/v2"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 )
@@ -47,27 +45,13 @@ func runLock(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return withClient(c, func(_ context.Context, s *session, client *clientv3.Client) error {
-		signals, stop := catchSignals()
-		defer stop()
+	return withSignals(c, func(s *session, client *clientv3.Client, signals <-chan os.Signal) error {
 		h, err := newHold(s, client, ttl)
 		if err != nil {
 			return err
 		}
-		err = underLock(c, h, signals)
-		released := h.release()
-		switch {
-		case errors.Is(released, rpctypes.ErrLeaseNotFound) && err == nil:
-			return failf(exitLost, "the lock was lost while it was held: its lease %016x had expired", h.session.Lease())
-		case errors.Is(released, rpctypes.ErrLeaseNotFound):
-			return err
-		case err != nil && released != nil:
-			fmt.Fprintln(c.App.ErrWriter, "Warning:", released)
-			return err
-		case err != nil:
-			return err
-		}
-		return released
+		lost := failf(exitLost, "the lock was lost while it was held: its lease %016x had expired", h.session.Lease())
+		return h.finish(c.App.ErrWriter, underLock(c, h, signals), lost)
 	})
 }
 
@@ -97,14 +81,10 @@ func underLock(c *cli.Context, h *hold, signals <-chan os.Signal) error {
 			return errors.New("session expired")
 		}
 	}
-	command, err := startChild(c, c.Args().Tail(),
+	err = runChild(c, c.Args().Tail(), signals, h.lost(),
 		"ETCD_LOCK_KEY="+m.Key(),
 		fmt.Sprintf("ETCD_LOCK_REV=%d", m.Header().GetRevision()),
 		fmt.Sprintf("CONCLAVE_FENCING_TOKEN=%d", resp.Kvs[0].CreateRevision))
-	if err != nil {
-		return err
-	}
-	err = command.wait(signals, h.lost())
 	if errors.Is(err, errEnded) {
 		return failf(exitLost, "the lock was lost: its lease %016x could not be renewed for %ds; the command was ended", h.session.Lease(), h.ttl)
 	}

@@ -2,11 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"os"
 
 	"github.com/urfave/cli/v2"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -48,9 +47,7 @@ func runRegister(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return withClient(c, func(_ context.Context, s *session, client *clientv3.Client) error {
-		signals, stop := catchSignals()
-		defer stop()
+	return withSignals(c, func(s *session, client *clientv3.Client, signals <-chan os.Signal) error {
 		r := &registration{
 			s: s, client: client, errOut: c.App.ErrWriter,
 			key: c.Args().Get(0), value: c.Args().Get(1), ttl: ttl, replace: c.Bool("replace"),
@@ -62,13 +59,7 @@ func runRegister(c *cli.Context) error {
 			fmt.Fprintf(c.App.Writer, "%s registered under lease %016x with TTL(%ds)\n", r.key, r.hold.session.Lease(), r.hold.ttl)
 			return r.during(c.Context, func() error { <-signals; return nil })
 		}
-		return r.during(c.Context, func() error {
-			command, err := startChild(c, c.Args().Slice()[2:])
-			if err != nil {
-				return err
-			}
-			return command.wait(signals, nil)
-		})
+		return r.during(c.Context, func() error { return runChild(c, c.Args().Slice()[2:], signals, nil) })
 	})
 }
 
@@ -84,15 +75,7 @@ func (r *registration) during(ctx context.Context, do func() error) error {
 	err := do()
 	cancel()
 	<-done
-	released := r.hold.release()
-	switch {
-	case released == nil, errors.Is(released, rpctypes.ErrLeaseNotFound): // the key is gone in both cases
-		return err
-	case err != nil:
-		fmt.Fprintln(r.errOut, "Warning:", released)
-		return err
-	}
-	return released
+	return r.hold.finish(r.errOut, err, nil) // the key is gone with its lease, however that ended
 }
 
 // describeHolder says under which lease a key is.
