@@ -9,6 +9,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -34,8 +35,9 @@ var errWatchCanceled = status.Error(codes.Canceled, "etcdserver: watch canceled"
 type watchStream struct {
 	*watchService
 	grpc.BidiStreamingServer[pb.WatchRequest, pb.WatchResponse]
-	updates *kv.Stream
-	rights  *watchRights
+	updates  *kv.Stream
+	rights   *watchRights
+	response pb.WatchResponse // of the update being sent: encoded when Send returns
 }
 
 // Watch has one goroutine receive requests, and sends in its own. The former
@@ -148,7 +150,9 @@ func (w *watchStream) sendAll(ctx context.Context) error {
 }
 
 func (w *watchStream) sendUpdate(u kv.Update) error {
-	resp := &pb.WatchResponse{Header: w.backend.Header(u.Rev), WatchId: u.ID}
+	resp := &w.response
+	defer resp.Reset() // which lets go of the events
+	resp.Header, resp.WatchId = w.backend.Header(u.Rev), u.ID
 	switch u.Kind {
 	case kv.Created:
 		resp.Created = true
@@ -184,6 +188,7 @@ func refusedBecause(err error) string {
 // and the response is large.
 func (w *watchStream) sendEvents(resp *pb.WatchResponse, u kv.Update) error {
 	size := 0
+	resp.Events = make([]*mvccpb.Event, 0, len(u.Events))
 	for _, e := range u.Events {
 		ev := e.Proto()
 		if u.PrevKV {

@@ -30,6 +30,8 @@ var watchLoads = []watchLoad{
 		{name: "puts/s, no watches"},
 		{name: "puts, 1,000 idle watches ÷ none", digits: 2, bar: bar{itself: 0.95}},
 		{name: "puts, 10 stalled watches ÷ none", digits: 2, bar: bar{itself: 0.95}},
+		{name: "server CPU/put, idle ÷ none", digits: 2},
+		{name: "server CPU/put, stalled ÷ none", digits: 2},
 	}},
 	{name: "keepalive-1000", once: keepAlive, empty: true, measures: []measure{
 		{name: "renewals/s", bar: bar{atLeast: 1.5}}, {name: "p99 ms", digits: 2}, {name: "server CPU µs/renewal", digits: 1},
@@ -171,7 +173,7 @@ func scatter(ctx context.Context, b *bench, k *cluster, seed uint64) ([]float64,
 // beside compares 100 clients that put without watches, with idle and with
 // stalled ones, and without them again.
 func beside(ctx context.Context, b *bench, k *cluster, seed uint64) ([]float64, error) {
-	var rates []float64
+	var rates, costs []float64
 	for _, watch := range []watchSpec{{}, {Idle: 1000, Conns: min(30, b.conns)}, {Stalled: 10}, {}} {
 		spec, err := b.atLeader(ctx, k, opPut, 100, seed)
 		if err != nil {
@@ -184,9 +186,10 @@ func beside(ctx context.Context, b *bench, k *cluster, seed uint64) ([]float64, 
 			return nil, err
 		}
 		rates = append(rates, r.Rate)
+		costs = append(costs, r.ServerCPU/float64(r.Requests))
 	}
-	without := (rates[0] + rates[3]) / 2
-	return []float64{without, rates[1] / without, rates[2] / without}, nil
+	without, cost := (rates[0]+rates[3])/2, (costs[0]+costs[3])/2
+	return []float64{without, rates[1] / without, rates[2] / without, costs[1] / cost, costs[2] / cost}, nil
 }
 
 // keepAlive is 1,000 clients that renew a lease each, without pause.
