@@ -55,12 +55,18 @@ func (s *Store) NewBatch() *Batch {
 // Rev returns the revision after the requests so far.
 func (b *Batch) Rev() int64 { return b.rev }
 
-// Freeze ends the batch: it does the next part of a running compaction and
-// publishes the new view. The changes have to reach the file in the order of
-// their batches; empty ones need not.
+// Freeze ends the batch: it does the next part of a running compaction, unless that
+// is done apart, and publishes the new view. The changes have to reach the file in
+// the order of their batches; empty ones need not.
 func (b *Batch) Freeze() (*View, *Changes) {
+	if !b.st.opts.PruneApart {
+		b.pruneStep()
+	}
+	return b.freeze()
+}
+
+func (b *Batch) freeze() (*View, *Changes) {
 	s := b.st
-	b.pruneStep()
 	s.recs = min(len(b.ch.recs), maxPresize)
 	b.ch.last = b.rev
 	v := &View{b.state}

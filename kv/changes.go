@@ -49,6 +49,9 @@ type Changes struct {
 // Len returns the number of records that Write puts or deletes.
 func (c *Changes) Len() int { return len(c.recs) + len(c.drops) + len(c.leases) }
 
+// Pruned is how many records a compaction takes away with these changes.
+func (c *Changes) Pruned() int { return len(c.drops) }
+
 // Leases returns what became of leases, in order; the caller must not change it.
 func (c *Changes) Leases() []LeaseChange { return c.leases }
 

@@ -212,3 +212,24 @@ func countNodes(n *node) int {
 	}
 	return sum
 }
+
+// Apart, batches leave what a compaction made unreachable, and Prune takes it.
+func TestStore_prunesApart(t *testing.T) {
+	f := newFixture(t, Options{PruneApart: true})
+	f.put("k", "1", "k", "2")
+	f.compact(3)
+	f.put("other", "1")
+	f.flushAll()
+	if !f.s.Pruning() || !hasRecord(t, f.db, revision{2, 0, false}) {
+		t.Error("a batch pruned")
+	}
+	for f.s.Pruning() {
+		_, c := f.s.Prune()
+		f.queue = append(f.queue, c)
+	}
+	f.flushAll()
+	if hasRecord(t, f.db, revision{2, 0, false}) {
+		t.Error("Prune left something")
+	}
+	f.check()
+}

@@ -21,8 +21,10 @@ type Options struct {
 	InlineBudget int64
 	// PruneStep is how many keys a batch examines at most for what a
 	// compaction made unreachable, and how many records it deletes at most.
-	// 0 means 512.
+	// 0 means DefaultPruneStep.
 	PruneStep int
+	// PruneApart has only Prune do so, and not every batch.
+	PruneApart bool
 
 	loadChunk int // sortChunk, less in tests
 }
@@ -30,8 +32,10 @@ type Options struct {
 const (
 	defaultMaxInline    = 4 << 10
 	defaultInlineBudget = 96 << 20
-	defaultPruneStep    = 512
 )
+
+// DefaultPruneStep is what a batch can do beside its requests without being felt.
+const DefaultPruneStep = 512
 
 func (o Options) withDefaults() Options {
 	if o.MaxInline == 0 {
@@ -44,7 +48,7 @@ func (o Options) withDefaults() Options {
 		o.loadChunk = sortChunk
 	}
 	if o.PruneStep <= 0 {
-		o.PruneStep = defaultPruneStep
+		o.PruneStep = DefaultPruneStep
 	}
 	return o
 }
@@ -100,10 +104,17 @@ func (s *Store) read(fn func(*bbolt.Tx) error) error {
 }
 
 // Pruning reports whether compacted records remain to be taken out of index
-// and file. Each batch, also an empty one, does a bounded part of it; so
-// without writes, somebody has to make empty batches. While an answer is owed
+// and file. Each batch does a bounded part of it, and each Prune; so without
+// writes, or with PruneApart, somebody has to call that. While an answer is owed
 // that reads from before the compaction, nothing is done. Called by the writer.
 func (s *Store) Pruning() bool { return s.prune.active && !s.holds.below(s.prune.target) }
+
+// Prune does the next part of what a compaction left to do, in a batch of its own.
+func (s *Store) Prune() (*View, *Changes) {
+	b := s.NewBatch()
+	b.pruneStep()
+	return b.freeze()
+}
 
 // CompactedOnDisk returns the newest compaction whose deletions are all in the
 // state file, which is what a physical compaction waits for; -1 if none.

@@ -94,14 +94,11 @@ func (c *committer) run() {
 	}
 }
 
-// commit prunes and writes. When it hangs, nobody can end it; so a timer ends
+// commit prunes, unless that is done apart, and writes. When it hangs, nobody can end it; so a timer ends
 // the process.
 func (c *committer) commit() error {
-	for n := 0; c.m.machine.Prune(); n++ {
-		if n == prunesPerCommit {
-			signal(c.work)
-			break
-		}
+	if !c.m.prunesApart() {
+		c.prune()
 	}
 	some, _ := c.m.machine.Pending()
 	if !some {
@@ -118,7 +115,20 @@ func (c *committer) commit() error {
 	err := c.write()
 	c.took.Store(int64(time.Since(start)))
 	c.m.metrics.commits.Observe(c.last().Seconds())
+	if err == nil {
+		c.m.compactions.committed(c.last())
+	}
 	return err
+}
+
+// prune takes the next steps in removing history.
+func (c *committer) prune() {
+	for n := 0; c.m.pruneStep(); n++ {
+		if n == prunesPerCommit {
+			signal(c.work)
+			break
+		}
+	}
 }
 
 // last is how long the last commit took.

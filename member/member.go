@@ -37,6 +37,11 @@ type Config struct {
 	Quota int64
 	// Compaction is how much history a leader keeps.
 	Compaction Compaction
+	// CompactionSleep is the pause between two steps of removing what a compaction
+	// made unreachable, CompactionBatch of how many revisions such a step is; 0 means
+	// 1000. Without a pause it is done beside commits and writes.
+	CompactionSleep time.Duration
+	CompactionBatch uint
 	// StrictReconfig refuses membership changes that could cost the quorum;
 	// MaxLearners bounds how many learners there may be.
 	StrictReconfig bool
@@ -100,6 +105,7 @@ type Member struct {
 	hasher       *hasher     // for comparing members
 	turns        defragTurns // of members that defragment, as the leader
 	metrics      *memberMetrics
+	compactions  *compactions
 	ctx          context.Context
 	cancel       context.CancelFunc
 	work         sync.WaitGroup
@@ -142,6 +148,7 @@ func New(cfg Config, mesh *raftstore.Mesh, machine *fsm.Machine) *Member {
 	m.defragmenter = newDefragmenter(m)
 	m.hasher = &hasher{m: m, turn: make(turns, 1)}
 	m.metrics = newMemberMetrics(m)
+	m.compactions = newCompactions(m)
 	machine.SetSink(sink{m})
 	return m
 }
@@ -156,7 +163,7 @@ func (m *Member) Start(node *raftstore.Node) {
 	m.mesh.Handle(raftstore.KindHashKV, m.answerHash)
 	m.mesh.Handle(raftstore.KindLeaseRenew, m.answerRenew)
 	m.mesh.Handle(raftstore.KindLeaseTTL, m.answerTTL)
-	for _, run := range []func(){m.proposer.run, m.committer.run, m.defragmenter.run, (&inspector{m: m}).run, m.introduce, m.space.watch, m.compact, m.lead, m.keepClock, m.endLeases, m.routeWatches, m.renewTokens} {
+	for _, run := range []func(){m.proposer.run, m.committer.run, m.defragmenter.run, (&inspector{m: m}).run, m.introduce, m.space.watch, m.compact, m.prune, m.lead, m.keepClock, m.endLeases, m.routeWatches, m.renewTokens} {
 		m.work.Add(1)
 		go func() {
 			defer m.work.Done()
@@ -327,7 +334,8 @@ func (s sink) Installed(view *fsm.View) {
 	s.m.proposer.installed(view.Term)
 	s.m.lessor.drop() // what it knew is of another state
 	s.m.committer.announce()
-	s.m.committer.kick() // it may have to prune
+	s.m.compactions.compacted() // it may have to prune
+	s.m.committer.kick()
 	s.m.publish(view)
 }
 
@@ -336,6 +344,9 @@ func (m *Member) publish(view *fsm.View) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	old := m.published
+	if old.KV.CompactRev() != view.KV.CompactRev() {
+		m.compactions.compacted()
+	}
 	if old.Ledger != view.Ledger || old.Members != view.Members || old.Alarms != view.Alarms || old.ClusterVersion != view.ClusterVersion ||
 		old.Auth.Revision() != view.Auth.Revision() || old.Auth.Enabled() != view.Auth.Enabled() {
 		close(m.changed)

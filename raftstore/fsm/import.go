@@ -16,6 +16,7 @@ import (
 
 	"github.com/conclave-kv/conclave/auth"
 	"github.com/conclave-kv/conclave/internal/conclavepb"
+	"github.com/conclave-kv/conclave/kv"
 	"github.com/conclave-kv/conclave/pki/ledger"
 )
 
@@ -64,7 +65,7 @@ func Import(path string, o ImportOptions) (found Imported, err error) {
 	if err != nil {
 		return found, err
 	}
-	f, l, err := openFile(path, 0, 0) // as the member will do
+	f, l, err := openFile(path, 0, 0, kv.Options{}) // as the member will do
 	if err != nil {
 		return found, notSnapshot(path, err)
 	}

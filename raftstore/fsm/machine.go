@@ -24,18 +24,25 @@ type Options struct {
 	// Quota in bytes that the file is meant to stay below; the address space
 	// reserved for it is twice as large, so that growing never remaps.
 	Quota int64
-	Log   zerolog.Logger
+	// PruneStep is how many revisions a step of removing history takes at most; 0,
+	// and more than that, means kv.DefaultPruneStep. PruneApart leaves all steps to
+	// Prune.
+	PruneStep  int
+	PruneApart bool
+	Log        zerolog.Logger
 }
 
 // Machine is the replicated state of one member.
 type Machine struct {
 	quota      int64
+	keys       kv.Options
 	maxBacklog int64 // of applied bytes, where applying waits
 	sink       Sink
 	log        zerolog.Logger
 	file       atomic.Pointer[stateFile] // replaced by an install, with applying held
 	view       atomic.Pointer[View]
 	hub        *kv.Hub
+	pruned     atomic.Uint64
 
 	// installs is held by the end of a defragmentation, and guards preparing:
 	// how many received files may be about to take the name of the one in use.
@@ -100,14 +107,15 @@ func (noSink) Installed(*View)                 {}
 
 // Open opens or creates the state file and loads what readers need of it.
 func Open(o Options) (*Machine, error) {
-	f, l, err := openFile(o.Path, os.O_CREATE, o.Quota)
+	keys := kv.Options{PruneStep: min(o.PruneStep, kv.DefaultPruneStep), PruneApart: o.PruneApart}
+	f, l, err := openFile(o.Path, os.O_CREATE, o.Quota, keys)
 	if err != nil {
 		return nil, err
 	}
 	if err := discardDefrag(o.Path); err != nil {
 		return nil, errors.Join(err, f.close())
 	}
-	m := &Machine{quota: o.Quota, maxBacklog: maxBacklog, defrag: defaultDefrag, sink: noSink{}, log: o.Log, loaded: l}
+	m := &Machine{quota: o.Quota, keys: keys, maxBacklog: maxBacklog, defrag: defaultDefrag, sink: noSink{}, log: o.Log, loaded: l}
 	m.file.Store(f)
 	m.hub = kv.NewHub(m.publishView().KV)
 	return m, nil
@@ -158,7 +166,7 @@ func (m *Machine) begin() {
 }
 
 // Prune takes a bounded step in removing what a compaction made unreachable,
-// which otherwise is done beside writes. It reports whether there was a step to
+// which is also done beside writes unless Options say otherwise. It reports whether there was a step to
 // take. Safe beside applying.
 func (m *Machine) Prune() bool {
 	m.applying.Lock()
@@ -167,11 +175,16 @@ func (m *Machine) Prune() bool {
 	if !f.keys.Pruning() {
 		return false
 	}
-	_, keys := f.keys.NewBatch().Freeze()
+	_, keys := f.keys.Prune()
+	m.pruned.Add(uint64(keys.Pruned()))
 	m.hub.Publish(m.publishView().KV, keys)
 	f.queue.push(&changeSet{at: m.at, keys: keys})
 	return true
 }
+
+// Pruned counts the revisions that compactions have taken away here since the start.
+// Safe for concurrent use.
+func (m *Machine) Pruned() uint64 { return m.pruned.Load() }
 
 // CompactedOnDisk is the newest compaction whose deletions are all in the state
 // file. Safe for concurrent use.
@@ -187,6 +200,7 @@ func (m *Machine) Publish() {
 	m.changed = changeSet{}
 	if m.batch != nil {
 		_, set.keys = m.batch.Freeze()
+		m.pruned.Add(uint64(set.keys.Pruned()))
 		m.batch = nil
 	}
 	_, set.auth = m.auth.Freeze()

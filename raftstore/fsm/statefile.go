@@ -51,7 +51,7 @@ type loaded struct {
 
 // openFile opens and loads a state file. flag is os.O_CREATE to make a new one
 // where there is none. Errors: ErrInUse, ErrCorrupt, ErrNewerFormat.
-func openFile(path string, flag int, quota int64) (f *stateFile, l loaded, err error) {
+func openFile(path string, flag int, quota int64, keys kv.Options) (f *stateFile, l loaded, err error) {
 	if err := checkFile(path); err != nil {
 		return nil, l, err
 	}
@@ -71,7 +71,7 @@ func openFile(path string, flag int, quota int64) (f *stateFile, l loaded, err e
 		return nil, l, fmt.Errorf("open state file %s: %w", path, err)
 	}
 	err = guarded(func() error {
-		if l, err = f.load(); err == nil {
+		if l, err = f.load(keys); err == nil {
 			f.measure()
 		}
 		return err
@@ -122,13 +122,13 @@ func checkFile(path string) error {
 	return err
 }
 
-func (f *stateFile) load() (l loaded, err error) {
+func (f *stateFile) load(keys kv.Options) (l loaded, err error) {
 	if err := f.makeBuckets(); err != nil {
 		return l, err
 	}
 	db := f.db.Load()
 	err = db.View(func(tx *bbolt.Tx) error {
-		if f.keys, err = kv.Open(db, tx, kv.Options{}); err != nil {
+		if f.keys, err = kv.Open(db, tx, keys); err != nil {
 			return err
 		}
 		if l.at, err = loadPosition(tx); err != nil {
