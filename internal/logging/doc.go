@@ -5,6 +5,7 @@
 // line; console is the same content separated by tabs. Everybody else is
 // handed a zerolog.Logger and never builds one.
 //
-// The package must not know what is logged or by whom. It owns no goroutine:
-// a line is written by the goroutine that logs it.
+// The package must not know what is logged or by whom. A line is written by the
+// goroutine that logs it. A file that is rotated has a goroutine that removes and
+// compresses old files, which ends with Output.Close.
 package logging

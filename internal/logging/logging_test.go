@@ -99,9 +99,9 @@ func TestParseLevel_words(t *testing.T) {
 func TestParse_refusalNamesFlagAndValue(t *testing.T) {
 	_, levelErr := ParseLevel("loud")
 	_, formatErr := ParseFormat("xml")
-	_, bothErr := Open([]string{"default", "stdout"})
-	_, journalErr := Open([]string{"systemd/journal"})
-	_, emptyErr := Open([]string{""})
+	_, bothErr := Open([]string{"default", "stdout"}, nil)
+	_, journalErr := Open([]string{"systemd/journal"}, nil)
+	_, emptyErr := Open([]string{""}, nil)
 	for _, c := range []struct {
 		err  error
 		want []string
@@ -123,7 +123,7 @@ func TestParse_refusalNamesFlagAndValue(t *testing.T) {
 func TestOpen_filesArePrivateAndAppended(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "conclave.log")
 	for _, text := range []string{"one\n", "two\n"} {
-		out, err := Open([]string{name, name})
+		out, err := Open([]string{name, name}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -145,7 +145,7 @@ func TestOpen_filesArePrivateAndAppended(t *testing.T) {
 
 func TestOpen_missingDirectoryNamed(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "absent", "conclave.log")
-	if _, err := Open([]string{name}); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), name) {
+	if _, err := Open([]string{name}, nil); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), name) {
 		t.Errorf("error = %v, want one that names %s", err, name)
 	}
 }

@@ -15,13 +15,14 @@ import (
 type Output struct {
 	mu      sync.Mutex
 	writers []io.Writer
-	files   []*os.File
+	files   []io.WriteCloser
 }
 
 // Open opens the outputs named by --log-outputs: stderr, stdout, default
 // (stderr, alone) or files, which are created with mode 0600 and appended to.
-// No names at all mean stderr; a name given twice counts once.
-func Open(names []string) (*Output, error) {
+// No names at all mean stderr; a name given twice counts once. If rotation is not
+// nil, files are rotated as it says.
+func Open(names []string, rotation *Rotation) (*Output, error) {
 	if slices.Contains(names, "default") && len(names) > 1 {
 		return nil, fmt.Errorf("--log-outputs %q: default stands alone; name stderr instead of it", strings.Join(names, ","))
 	}
@@ -35,14 +36,14 @@ func Open(names []string) (*Output, error) {
 			continue
 		}
 		seen[name] = true
-		if err := o.add(name); err != nil {
+		if err := o.add(name, rotation); err != nil {
 			return nil, errors.Join(err, o.Close())
 		}
 	}
 	return o, nil
 }
 
-func (o *Output) add(name string) error {
+func (o *Output) add(name string, rotation *Rotation) error {
 	switch name {
 	case "default", "stderr":
 		o.writers = append(o.writers, os.Stderr)
@@ -53,14 +54,21 @@ func (o *Output) add(name string) error {
 	case "":
 		return errors.New("--log-outputs holds an empty name; use stderr, stdout or a file name")
 	default:
-		f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		f, err := openFile(name, rotation)
 		if err != nil {
-			return fmt.Errorf("--log-outputs %q: open the log file: %w", name, err)
+			return err
 		}
 		o.files = append(o.files, f)
 		o.writers = append(o.writers, f)
 	}
 	return nil
+}
+
+func openFile(name string, rotation *Rotation) (io.WriteCloser, error) {
+	if rotation == nil {
+		return openLog(name)
+	}
+	return openRotated(name, *rotation)
 }
 
 // Write writes one line to every output. A failing output does not keep the
@@ -88,7 +96,7 @@ func (o *Output) Close() error {
 	var errs []error
 	for _, f := range o.files {
 		errs = append(errs, f.Close())
-		o.writers = slices.DeleteFunc(o.writers, func(w io.Writer) bool { return w == f })
+		o.writers = slices.DeleteFunc(o.writers, func(w io.Writer) bool { return w == io.Writer(f) })
 	}
 	o.files = nil
 	return errors.Join(errs...)
