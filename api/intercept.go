@@ -68,7 +68,7 @@ func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServer
 	} else {
 		mm.msgSent.Inc()
 	}
-	mm.done(status.Code(err))
+	mm.done(status.Code(err), start)
 	if took := time.Since(start); i.debug || (i.slow > 0 && took > i.slow && !waits(info.FullMethod)) {
 		i.logUnary(ctx, info.FullMethod, start, took, req, resp, err)
 	}
@@ -77,9 +77,10 @@ func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServer
 
 func (i *interceptor) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	mm := i.metrics.methods[info.FullMethod]
+	start := time.Now()
 	mm.started.Inc()
 	err := toGRPC(i.runStream(srv, ss, mm, info, handler))
-	mm.done(status.Code(err))
+	mm.done(status.Code(err), start)
 	return err
 }
 

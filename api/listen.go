@@ -15,6 +15,8 @@ type ListenConfig struct {
 	ClientURLs  []url.URL // --listen-client-urls: gRPC and HTTP
 	HTTPURLs    []url.URL // --listen-client-http-urls: if any, HTTP moves here and ClientURLs serve gRPC only
 	MetricsURLs []url.URL // --listen-metrics-urls: health and metrics only
+	// Listen opens a socket; nil: net.Listen.
+	Listen func(network, addr string) (net.Listener, error)
 }
 
 // role is what a socket serves.
@@ -56,6 +58,9 @@ type Listeners struct {
 // Listen binds every address or none. The error names the flag, the address
 // and the reason.
 func Listen(cfg ListenConfig) (*Listeners, error) {
+	if cfg.Listen == nil {
+		cfg.Listen = net.Listen
+	}
 	l := &Listeners{urls: make(map[string]*socket), cfg: cfg}
 	client := roleClient
 	if len(cfg.HTTPURLs) > 0 {
@@ -82,7 +87,7 @@ func (l *Listeners) bindAll(r role, urls []url.URL) error {
 		}
 		s := shared[network+" "+addr]
 		if s == nil {
-			ln, err := bind(network, addr)
+			ln, err := l.bind(network, addr)
 			if err != nil {
 				return l.bindError(r, addr, err)
 			}
@@ -113,8 +118,8 @@ func listenAddr(u url.URL) (network, addr string, secure bool, err error) {
 }
 
 // bind listens; a socket file nobody listens on any more is replaced.
-func bind(network, addr string) (net.Listener, error) {
-	ln, err := net.Listen(network, addr)
+func (l *Listeners) bind(network, addr string) (net.Listener, error) {
+	ln, err := l.cfg.Listen(network, addr)
 	if network != "unix" || !errors.Is(err, syscall.EADDRINUSE) {
 		return ln, err
 	}
@@ -130,7 +135,7 @@ func bind(network, addr string) (net.Listener, error) {
 	if !errors.Is(dialErr, syscall.ECONNREFUSED) || os.Remove(addr) != nil {
 		return nil, err
 	}
-	return net.Listen(network, addr)
+	return l.cfg.Listen(network, addr)
 }
 
 // bindError says what to change; err tells who is in the way only by its kind.

@@ -37,6 +37,8 @@ type Options struct {
 	// Certificates issues certificates to clients that show one; nil: the
 	// service is not there.
 	Certificates conclavepb.PKIServer
+	// HandlingSeconds has the metrics tell how long calls take (--metrics extensive).
+	HandlingSeconds bool
 	// Profiling serves /debug/pprof/ (--enable-pprof).
 	Profiling bool
 

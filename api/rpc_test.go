@@ -248,6 +248,20 @@ func TestMetrics_countCallsAndBytes(t *testing.T) {
 	}
 }
 
+// With --metrics extensive each call's time is told, under grpc-prometheus' name.
+func TestMetrics_handlingSeconds(t *testing.T) {
+	for name, extensive := range map[string]bool{"basic": false, "extensive": true} {
+		f := start(t, "http", func(o *Options) { o.HandlingSeconds = extensive })
+		_, err := pb.NewKVClient(f.dialPlain(t)).Put(call(t), &pb.PutRequest{Key: []byte("k")})
+		must(t, err)
+		_, body, _ := get(t, http.MethodGet, f.metrics[0].Host, "/metrics")
+		const line = `grpc_server_handling_seconds_count{grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"} 1`
+		if got := strings.Contains(body, line); got != extensive {
+			t.Errorf("%s: the time of a put is told: %v", name, got)
+		}
+	}
+}
+
 func TestLog_slowCallsWithoutTheirContent(t *testing.T) {
 	f := start(t, "http", func(o *Options) { o.SlowRequest = time.Nanosecond })
 	fail := func(context.Context, *pb.PutRequest) error { return member.ErrTimeout }

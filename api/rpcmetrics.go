@@ -3,6 +3,7 @@ package api
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
@@ -19,6 +20,7 @@ const maxAPIVersions = 64
 type rpcMetrics struct {
 	started, handled, msgReceived, msgSent *prometheus.CounterVec
 	clientRequests                         *prometheus.CounterVec
+	handling                               *prometheus.HistogramVec // nil unless asked for
 	received, sent                         prometheus.Counter
 
 	methods map[string]*methodMetrics // by full method name; fixed before serving
@@ -33,9 +35,10 @@ type apiVersion struct{ kind, version string }
 type methodMetrics struct {
 	started, msgReceived, msgSent prometheus.Counter
 	handled                       [codes.Unauthenticated + 1]prometheus.Counter
+	handling                      prometheus.Observer // nil unless asked for
 }
 
-func newRPCMetrics(reg prometheus.Registerer) (*rpcMetrics, error) {
+func newRPCMetrics(reg prometheus.Registerer, handling bool) (*rpcMetrics, error) {
 	method := []string{"grpc_type", "grpc_service", "grpc_method"}
 	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
@@ -54,6 +57,13 @@ func newRPCMetrics(reg prometheus.Registerer) (*rpcMetrics, error) {
 		methods: make(map[string]*methodMetrics),
 	}
 	m.versions.Store(&map[apiVersion]prometheus.Counter{})
+	if handling {
+		m.handling = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "grpc_server_handling_seconds",
+			Help: "Histogram of response latency (seconds) of gRPC that had been application-level handled by the server."}, method)
+		if err := reg.Register(m.handling); err != nil {
+			return nil, err
+		}
+	}
 	return m, registerAll(reg, m.started, m.handled, m.msgReceived, m.msgSent, m.clientRequests, m.received, m.sent)
 }
 
@@ -82,6 +92,9 @@ func (m *rpcMetrics) method(kind, service, name string) *methodMetrics {
 		msgReceived: m.msgReceived.WithLabelValues(kind, service, name),
 		msgSent:     m.msgSent.WithLabelValues(kind, service, name),
 	}
+	if m.handling != nil {
+		mm.handling = m.handling.WithLabelValues(kind, service, name)
+	}
 	for c := range mm.handled {
 		mm.handled[c] = m.handled.WithLabelValues(kind, service, name, codes.Code(c).String())
 	}
@@ -100,8 +113,12 @@ func kindOf(m grpc.MethodInfo) string {
 	return "unary"
 }
 
-// done counts the end of a call; codes beyond the published ones as Unknown.
-func (mm *methodMetrics) done(c codes.Code) {
+// done counts the end of a call that began at start; codes beyond the published ones
+// as Unknown.
+func (mm *methodMetrics) done(c codes.Code, start time.Time) {
+	if mm.handling != nil {
+		mm.handling.Observe(time.Since(start).Seconds())
+	}
 	if int(c) >= len(mm.handled) {
 		c = codes.Unknown
 	}

@@ -60,7 +60,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{opts: o, closed: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.streams = newStreams(o.Backend.Leader, o.ElectionTimeout)
-	if s.metrics, err = newRPCMetrics(o.Registry); err != nil {
+	if s.metrics, err = newRPCMetrics(o.Registry, o.HandlingSeconds); err != nil {
 		return nil, fmt.Errorf("api: register metrics: %w", err)
 	}
 	s.newGRPC()

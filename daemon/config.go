@@ -5,6 +5,8 @@ import (
 	"math"
 	"net"
 	"time"
+
+	"github.com/conclave-kv/conclave/internal/logging"
 )
 
 // DefaultClusterSecretFile is used as Config.ClusterSecretFile by the command
@@ -16,6 +18,12 @@ const DefaultClusterSecretFile = "/etc/conclave/cluster.secret"
 const (
 	ClusterStateNew      = "new"
 	ClusterStateExisting = "existing"
+)
+
+// The values of Config.Metrics.
+const (
+	MetricsBasic     = "basic"
+	MetricsExtensive = "extensive"
 )
 
 // defaultName names a member that was given no name; its data directory is
@@ -100,6 +108,11 @@ type Config struct {
 	// writes are refused, at most 1 TiB; 0 is the default of 2 GiB, below 0 is no
 	// limit.
 	QuotaBackendBytes int64
+	// CompactionBatchLimit is how many revisions a step of removing history takes
+	// at most, CompactionSleepInterval the pause between two steps; 0 leaves them to
+	// the member.
+	CompactionBatchLimit    uint
+	CompactionSleepInterval time.Duration
 	// AutoCompactionMode is periodic or revision; AutoCompactionRetention how
 	// much history is kept: hours or a duration, or a number of revisions. "0"
 	// turns compaction off, "" is the default of an hour.
@@ -132,6 +145,16 @@ type Config struct {
 	// "*", are the only hosts that plaintext HTTP requests may name.
 	CORS, HostWhitelist []string
 
+	// SocketReusePort lets other processes listen on the same ports (SO_REUSEPORT).
+	// SocketReuseAddress is what Go does anyway (SO_REUSEADDR).
+	SocketReusePort, SocketReuseAddress bool
+
+	// WarnRequest and WarnApply are how long a unary request, or applying a batch
+	// of entries, may take before that is logged; 0 logs no request, and every
+	// batch.
+	WarnRequest, WarnApply time.Duration
+	// Metrics is basic, or extensive to have the time of each RPC as well.
+	Metrics string
 	// EnablePprof serves /debug/pprof/ on the client URLs.
 	EnablePprof bool
 
@@ -146,6 +169,10 @@ type Config struct {
 	// console; LogOutputs are default, stderr, stdout or file names.
 	LogLevel, LogFormat string
 	LogOutputs          []string
+	// EnableLogRotation rotates the one file of LogOutputs, as LogRotation says in
+	// etcd's JSON.
+	EnableLogRotation bool
+	LogRotation       string
 }
 
 const defaultSnapshotCount = 10000
@@ -179,9 +206,13 @@ func NewConfig() Config {
 		KeepAliveInterval:      2 * time.Hour,
 		KeepAliveTimeout:       20 * time.Second,
 		EnableGRPCGateway:      true,
+		WarnRequest:            300 * time.Millisecond,
+		WarnApply:              100 * time.Millisecond,
+		Metrics:                MetricsBasic,
 		LogLevel:               "info",
 		LogFormat:              "json",
 		LogOutputs:             []string{"default"},
+		LogRotation:            logging.DefaultRotation,
 	}
 }
 

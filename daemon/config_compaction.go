@@ -53,6 +53,9 @@ func (c Config) compaction() (keep member.Compaction, err error) {
 }
 
 func (c Config) validateCompaction() error {
+	if c.CompactionSleepInterval < 0 {
+		return fmt.Errorf("--compaction-sleep-interval %v must not be negative; 0 leaves it to the member", c.CompactionSleepInterval)
+	}
 	_, err := c.compaction()
 	return err
 }

@@ -26,22 +26,25 @@ func TestParseURLs_sortedOnce(t *testing.T) {
 
 func TestParseURLs_refused(t *testing.T) {
 	for list, want := range map[string]string{
-		"http://10.0.0.1":            "http://10.0.0.1:2379 for clients",
-		"http://10.0.0.1:":           "http://10.0.0.1:2379 for clients",
-		"http://[::1]":               "http://[::1]:2379 for clients",
-		"localhost:2379":             "write scheme://host:port",
-		"10.0.0.1:2379":              "write scheme://host:port",
-		"unix:///run/x":              "unix sockets are not supported",
-		"ftp://10.0.0.1:21":          "scheme must be http or https",
-		"http://10.0.0.1:65536":      "not a number from 0 to 65535",
-		"http://10.0.0.1:x":          "is not a URL",
-		"http://10.0.0.1:1/a":        "must not contain a path",
-		"http://a:b@10.0.0.1:1":      `must not contain a path, a query or a user: "http://***@10.0.0.1:1"`,
-		"http://a:b@c:d@10.0.0.1":    `"http://***@10.0.0.1"`,
-		"x://a:b@10.0.0.1:1":         `"x://***@10.0.0.1:1"`,
-		"http://10.0.0.1:1,":         "is not a URL",
-		"http://10.0.0.1:1?x=y":      "must not contain a path",
-		"http://10.0.0.1:1;http://b": "is not a URL",
+		"http://10.0.0.1":                      "http://10.0.0.1:2379 for clients",
+		"http://10.0.0.1:":                     "http://10.0.0.1:2379 for clients",
+		"http://[::1]":                         "http://[::1]:2379 for clients",
+		"localhost:2379":                       "write scheme://host:port",
+		"10.0.0.1:2379":                        "write scheme://host:port",
+		"unix://":                              "names no socket file",
+		"unix:///run/":                         "names no socket file",
+		"unix:///run/x?y":                      "must not contain a query",
+		"unixs:///" + strings.Repeat("x", 103): "has at most 103 bytes",
+		"ftp://10.0.0.1:21":                    "scheme must be http, https, unix, or unixs",
+		"http://10.0.0.1:65536":                "not a number from 0 to 65535",
+		"http://10.0.0.1:x":                    "is not a URL",
+		"http://10.0.0.1:1/a":                  "must not contain a path",
+		"http://a:b@10.0.0.1:1":                `must not contain a path, a query or a user: "http://***@10.0.0.1:1"`,
+		"http://a:b@c:d@10.0.0.1":              `"http://***@10.0.0.1"`,
+		"x://a:b@10.0.0.1:1":                   `"x://***@10.0.0.1:1"`,
+		"http://10.0.0.1:1,":                   "is not a URL",
+		"http://10.0.0.1:1?x=y":                "must not contain a path",
+		"http://10.0.0.1:1;http://b":           "is not a URL",
 	} {
 		if urls, err := ParseURLs(list); err == nil {
 			t.Errorf("%s: got %s, want an error", list, urls)
@@ -228,4 +231,74 @@ func TestConfig_ownCertificates(t *testing.T) {
 	if w := cfg.Warnings(); len(w) != 1 || !strings.Contains(w[0], "http://127.0.0.1:2379 is plain text") {
 		t.Errorf("got warnings %q", w)
 	}
+}
+
+// http and https clients may share a port, and socket files are listened on by
+// one flag each.
+func TestConfig_listeners(t *testing.T) {
+	for _, e := range []struct{ clients, metrics, refusal string }{
+		{"http://127.0.0.1:1,https://127.0.0.1:1", "http://127.0.0.1:2", ""},
+		{"unix:///run/a,unixs:///run/a", "unix:///run/b", ""},
+		{"http://127.0.0.1:1", "http://127.0.0.1:1", "--listen-client-urls and --listen-metrics-urls both listen on 127.0.0.1:1: give each its own port"},
+		{"unix:///run/a", "unix:///run/a", "both listen on /run/a: give each its own file"},
+		{"unixs:///run/a", "", "TLS key/cert (--cert-file, --key-file) must be provided for url unixs:///run/a"},
+	} {
+		c := NewConfig()
+		c.ListenClientURLs, c.ListenMetricsURLs = MustParseURLs(e.clients), MustParseURLs(e.metrics)
+		c.AdvertiseClientURLs = c.ListenClientURLs
+		if !strings.Contains(e.refusal, "TLS") {
+			c.ClusterSecretFile = "/s"
+		}
+		err := c.Validate()
+		if e.refusal == "" && err != nil || e.refusal != "" && (err == nil || !strings.Contains(err.Error(), e.refusal)) {
+			t.Errorf("%s, %s: %v", e.clients, e.metrics, err)
+		}
+	}
+	c := NewConfig()
+	c.AdvertisePeerURLs = MustParseURLs("unixs:///run/p")
+	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "--initial-advertise-peer-urls unixs:///run/p: members reach each other over the network; write https://host:port") {
+		t.Errorf("peers: %v", err)
+	}
+}
+
+// What the flags of reports and ports refuse.
+func TestConfig_reports(t *testing.T) {
+	for want, change := range map[string]func(*Config){
+		`--metrics "all": use basic or extensive`: func(c *Config) { c.Metrics = "all" },
+		"--warning-apply-duration -1s":            func(c *Config) { c.WarnApply = -time.Second },
+		"--warning-unary-request-duration -1s":    func(c *Config) { c.WarnRequest = -time.Second },
+		"--compaction-sleep-interval -1s":         func(c *Config) { c.CompactionSleepInterval = -time.Second },
+		"--enable-log-rotation":                   func(c *Config) { c.EnableLogRotation = true },
+	} {
+		c := NewConfig()
+		change(&c)
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+}
+
+// Two processes share a port if both ask for it.
+func TestListener_reusePort(t *testing.T) {
+	c := NewConfig()
+	c.SocketReusePort = true
+	first, err := c.listener().Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	second, err := c.listener().Listen(t.Context(), "tcp", first.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.Close()
+	if third, err := NewConfig().listener().Listen(t.Context(), "tcp", first.Addr().String()); err == nil {
+		third.Close()
+		t.Error("a port is shared unasked")
+	}
+	file, err := c.listener().Listen(t.Context(), "unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatalf("a socket file: %v", err)
+	}
+	file.Close()
 }

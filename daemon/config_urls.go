@@ -16,8 +16,9 @@ import (
 type URLs []url.URL
 
 // ParseURLs reads a comma-separated list of URLs of the form
-// scheme://host:port with scheme http or https. An empty string is an empty
-// list. Errors name the URL and what to write instead, not the flag.
+// scheme://host:port with scheme http or https, or of socket files as etcd
+// names them: unix:///a/b is /a/b, unix://c:1 is the file c:1 in the working
+// directory, and unixs the same with TLS. An empty string is an empty list. Errors name the URL and what to write instead, not the flag.
 func ParseURLs(list string) (URLs, error) {
 	if strings.TrimSpace(list) == "" {
 		return nil, nil
@@ -63,9 +64,9 @@ func parseURL(s string) (url.URL, error) {
 	switch u.Scheme {
 	case "http", "https":
 	case "unix", "unixs":
-		return url.URL{}, fmt.Errorf("%q: unix sockets are not supported; use http:// or https:// with a host and a port", s)
+		return socketURL(*u, s)
 	default:
-		return url.URL{}, fmt.Errorf("URL scheme must be http or https: %q", s)
+		return url.URL{}, fmt.Errorf("URL scheme must be http, https, unix, or unixs: %q", s)
 	}
 	host, port, err := net.SplitHostPort(u.Host)
 	if err != nil || port == "" {
@@ -83,6 +84,28 @@ func parseURL(s string) (url.URL, error) {
 	}
 	return *u, nil
 }
+
+// maxSocketPath is how long the name of a socket file may be, in bytes: Linux takes
+// 107, others less.
+const maxSocketPath = 103
+
+// socketURL checks a URL of a socket file.
+func socketURL(u url.URL, text string) (url.URL, error) {
+	switch path := socketPath(u); {
+	case u.RawQuery != "" || u.Fragment != "" || u.User != nil || u.Opaque != "":
+		return url.URL{}, fmt.Errorf("URL must not contain a query or a user: %q; write %s:///path/to/socket", text, u.Scheme)
+	case strings.Trim(path, "/") == "" || strings.HasSuffix(path, "/"):
+		return url.URL{}, fmt.Errorf("URL %q names no socket file; write %s:///path/to/socket", text, u.Scheme)
+	case len(path) > maxSocketPath:
+		return url.URL{}, fmt.Errorf("URL %q: the name of a socket file has at most %d bytes, this one %d", text, maxSocketPath, len(path))
+	}
+	return u, nil
+}
+
+// isSocket reports whether a URL names a socket file, which socketPath returns.
+func isSocket(u url.URL) bool { return u.Scheme == "unix" || u.Scheme == "unixs" }
+
+func socketPath(u url.URL) string { return u.Host + u.Path }
 
 // Strings returns the URLs as text, in order.
 func (u URLs) Strings() []string {
@@ -127,7 +150,7 @@ func (u URLs) assigned(name string) string {
 // checkBind refuses hosts that cannot be bound: names other than localhost.
 func (u URLs) checkBind(flag string) error {
 	for _, v := range u {
-		if _, err := netip.ParseAddr(v.Hostname()); err != nil && v.Hostname() != "localhost" {
+		if _, err := netip.ParseAddr(v.Hostname()); err != nil && v.Hostname() != "localhost" && !isSocket(v) {
 			return fmt.Errorf("--%s: expected IP in URL for binding (%s); use an address of this host, 0.0.0.0 for all of them, or localhost", flag, v.String())
 		}
 	}
@@ -137,11 +160,37 @@ func (u URLs) checkBind(flag string) error {
 // checkHost refuses URLs without a host, which nobody could dial.
 func (u URLs) checkHost(flag string) error {
 	for _, v := range u {
-		if v.Hostname() == "" {
+		if v.Hostname() == "" && !isSocket(v) {
 			return fmt.Errorf(`--%s %q must be "host:port" (unexpected empty host (%s)); write the name or address others reach this member by`, flag, u, v.String())
 		}
 	}
 	return nil
+}
+
+// noSockets refuses socket files for members, which are on other hosts.
+func (u URLs) noSockets(flag string) error {
+	for _, v := range u {
+		if isSocket(v) {
+			return fmt.Errorf("--%s %s: members reach each other over the network; write %s://host:port", flag, v.String(),
+				strings.Replace(v.Scheme, "unix", "http", 1))
+		}
+	}
+	return nil
+}
+
+// secure returns the first URL that promises TLS, plain the first that does not.
+func (u URLs) secure() (url.URL, bool) {
+	if v, ok := u.withScheme("https"); ok {
+		return v, true
+	}
+	return u.withScheme("unixs")
+}
+
+func (u URLs) plain() (url.URL, bool) {
+	if v, ok := u.withScheme("http"); ok {
+		return v, true
+	}
+	return u.withScheme("unix")
 }
 
 // withScheme returns the first URL of the given scheme.

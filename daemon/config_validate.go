@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -74,6 +75,9 @@ func (c Config) validateURLs() error {
 			return err
 		}
 	}
+	if err := cmp.Or(c.ListenPeerURLs.noSockets("listen-peer-urls"), c.AdvertisePeerURLs.noSockets("initial-advertise-peer-urls")); err != nil {
+		return err
+	}
 	if err := c.AdvertisePeerURLs.checkHost("initial-advertise-peer-urls"); err != nil {
 		return err
 	}
@@ -98,13 +102,18 @@ func (c Config) validateDistinctListeners() error {
 		{"--listen-client-http-urls", c.ListenClientHTTPURLs}, {"--listen-metrics-urls", c.ListenMetricsURLs},
 	} {
 		for _, u := range l.urls {
-			if u.Port() == "0" {
+			if u.Port() == "0" && !isSocket(u) {
 				continue
 			}
-			if other, ok := taken[u.Host]; ok {
-				return fmt.Errorf("%s and %s both listen on %s: give each its own port", other, l.flag, u.Host)
+			addr, what := u.Host, "port"
+			if isSocket(u) {
+				addr, what = socketPath(u), "file"
 			}
-			taken[u.Host] = l.flag
+			// http and https may share the port of clients.
+			if other, ok := taken[addr]; ok && (other != l.flag || l.flag == "--listen-peer-urls") {
+				return fmt.Errorf("%s and %s both listen on %s: give each its own %s", other, l.flag, addr, what)
+			}
+			taken[addr] = l.flag
 		}
 	}
 	return nil
@@ -161,7 +170,7 @@ func (c Config) validateTimes() error {
 		value time.Duration
 	}{
 		{"grpc-keepalive-min-time", c.KeepAliveMinTime}, {"grpc-keepalive-interval", c.KeepAliveInterval},
-		{"grpc-keepalive-timeout", c.KeepAliveTimeout},
+		{"grpc-keepalive-timeout", c.KeepAliveTimeout}, {"warning-unary-request-duration", c.WarnRequest},
 	} {
 		if d.value < 0 {
 			return fmt.Errorf("--%s %s must not be negative; 0 turns it off", d.flag, d.value)
@@ -228,7 +237,7 @@ func (c Config) validateSchemes() error {
 		{"listen-client-http-urls", "--cert-file, --key-file", c.ListenClientHTTPURLs, c.ClientTLS},
 		{"listen-metrics-urls", "--cert-file, --key-file", c.ListenMetricsURLs, c.ClientTLS},
 	} {
-		if u, ok := l.urls.withScheme("https"); ok && l.files.CertFile == "" && c.ClusterSecretFile == "" {
+		if u, ok := l.urls.secure(); ok && l.files.CertFile == "" && c.ClusterSecretFile == "" {
 			return fmt.Errorf("--%s: TLS key/cert (%s) must be provided for url %s with HTTPS scheme, or --cluster-secret-file to have conclave issue them", l.flag, l.cert, u.String())
 		}
 		if !strings.Contains(l.flag, "peer") {
@@ -257,8 +266,25 @@ func (c Config) validateLog() error {
 	if _, err := logging.ParseLevel(c.LogLevel); err != nil {
 		return err
 	}
-	_, err := logging.ParseFormat(c.LogFormat)
+	if _, err := logging.ParseFormat(c.LogFormat); err != nil {
+		return err
+	}
+	if c.Metrics != MetricsBasic && c.Metrics != MetricsExtensive {
+		return fmt.Errorf("--metrics %q: use basic or extensive", c.Metrics)
+	}
+	if c.WarnApply < 0 {
+		return fmt.Errorf("--warning-apply-duration %s must not be negative", c.WarnApply)
+	}
+	_, err := c.Rotation()
 	return err
+}
+
+// Rotation is how the log file is rotated; nil: it is not.
+func (c Config) Rotation() (*logging.Rotation, error) {
+	if !c.EnableLogRotation {
+		return nil, nil
+	}
+	return logging.ParseRotation(c.LogRotation, c.LogOutputs)
 }
 
 // Warnings returns what is allowed but worth a line in the log, one sentence
@@ -274,7 +300,7 @@ func (c Config) Warnings() []string {
 		{"--listen-client-urls", c.ListenClientURLs, c.ClientTLS.CertFile != "" || c.ClusterSecretFile != ""},
 		{"--listen-client-http-urls", c.ListenClientHTTPURLs, c.ClientTLS.CertFile != "" || c.ClusterSecretFile != ""},
 	} {
-		if u, ok := l.urls.withScheme("http"); ok && l.tls {
+		if u, ok := l.urls.plain(); ok && l.tls {
 			out = append(out, fmt.Sprintf("%s %s is plain text: the certificates given are ignored there", l.flag, u.String()))
 		}
 	}

@@ -5,16 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/conclave-kv/conclave/api"
 )
 
 // bind opens all ports before anything is written, so that one that is taken
 // ends the start without a trace.
-func (d *Daemon) bind(context.Context) error {
+func (d *Daemon) bind(ctx context.Context) error {
+	listen := func(network, addr string) (net.Listener, error) {
+		return d.cfg.listener().Listen(ctx, network, addr)
+	}
 	for _, u := range d.cfg.ListenPeerURLs {
-		ln, err := net.Listen("tcp", u.Host)
+		ln, err := listen("tcp", u.Host)
 		switch {
 		case errors.Is(err, syscall.EADDRINUSE):
 			return fmt.Errorf("--listen-peer-urls %s: the port is already in use; stop the program that has it or give another one", u.String())
@@ -35,6 +41,7 @@ func (d *Daemon) bind(context.Context) error {
 		ClientURLs:  d.cfg.ListenClientURLs,
 		HTTPURLs:    d.cfg.ListenClientHTTPURLs,
 		MetricsURLs: d.cfg.ListenMetricsURLs,
+		Listen:      listen,
 	})
 	if err != nil {
 		return err
@@ -46,4 +53,22 @@ func (d *Daemon) bind(context.Context) error {
 		}
 	})
 	return nil
+}
+
+// listener opens ports with the socket options that were asked for. SO_REUSEADDR is
+// set by Go.
+func (c Config) listener() *net.ListenConfig {
+	var l net.ListenConfig
+	if c.SocketReusePort {
+		l.Control = func(network, _ string, conn syscall.RawConn) (err error) {
+			if !strings.HasPrefix(network, "tcp") {
+				return nil // the option is not for socket files
+			}
+			failed := conn.Control(func(fd uintptr) {
+				err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+			})
+			return errors.Join(failed, err)
+		}
+	}
+	return &l
 }

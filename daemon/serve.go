@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,8 @@ func (d *Daemon) serve(context.Context) error {
 		RequestTimeout:    d.cfg.RequestTimeout(),
 
 		WatchProgressInterval: d.cfg.WatchProgressInterval,
+		SlowRequest:           cmp.Or(d.cfg.WarnRequest, -1),
+		HandlingSeconds:       d.cfg.Metrics == MetricsExtensive,
 	})
 	if err != nil {
 		return err

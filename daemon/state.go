@@ -1,10 +1,12 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -124,7 +126,10 @@ func (d *Daemon) openState(context.Context) error {
 	if err := raftstore.Recover(d.dir.wal, d.dir.statePath(), d.log); err != nil {
 		return fmt.Errorf("--data-dir %q: %w", d.dir.path, err)
 	}
-	machine, err := fsm.Open(fsm.Options{Path: d.dir.statePath(), Quota: d.cfg.stateFileBound(), Log: d.log})
+	machine, err := fsm.Open(fsm.Options{
+		Path: d.dir.statePath(), Quota: d.cfg.stateFileBound(),
+		PruneStep: int(min(d.cfg.CompactionBatchLimit, math.MaxInt32)), PruneApart: d.cfg.CompactionSleepInterval > 0, Log: d.log,
+	})
 	if err != nil {
 		return fmt.Errorf("--data-dir %q: %w", d.dir.path, err)
 	}
@@ -153,6 +158,7 @@ func (d *Daemon) openState(context.Context) error {
 		ElectionTimeout:        d.cfg.ElectionTimeout,
 		RequestTimeout:         d.cfg.RequestTimeout(),
 		PreVote:                d.cfg.PreVote,
+		SlowApply:              cmp.Or(d.cfg.WarnApply, 1),
 		Fatal:                  d.fail,
 		Log:                    d.log,
 		Registry:               d.registry,
@@ -185,6 +191,8 @@ func (d *Daemon) memberConfig() member.Config {
 		MaxRequestBytes: int(d.cfg.MaxRequestBytes),
 		Quota:           d.cfg.QuotaBackendBytes,
 		Compaction:      keep,
+		CompactionBatch: d.cfg.CompactionBatchLimit,
+		CompactionSleep: d.cfg.CompactionSleepInterval,
 		StrictReconfig:  d.cfg.StrictReconfigCheck,
 		MaxLearners:     int(d.cfg.MaxLearners),
 		MemberID:        bootstrap.MemberID,

@@ -13,6 +13,9 @@ import (
 // defaultCompactionBatch is etcd's.
 const defaultCompactionBatch = 1000
 
+// minPrunePause is the pause at least after a step that did nothing.
+const minPrunePause = 10 * time.Millisecond
+
 // prunesApart reports whether history is removed at the pace of
 // Config.CompactionSleep, and not beside commits and writes.
 func (m *Member) prunesApart() bool { return m.cfg.CompactionSleep > 0 }
@@ -47,8 +50,11 @@ func (m *Member) prune() {
 		}
 		m.committer.kick()
 		due, pause := m.compactions.due, (<-chan time.Time)(nil)
-		if more {
+		switch {
+		case more:
 			due, pause = nil, time.After(m.cfg.CompactionSleep)
+		case m.compactions.unfinished(): // an answer is owed from before it, or the commit is to come
+			due, pause = nil, time.After(max(m.cfg.CompactionSleep, minPrunePause))
 		}
 		select {
 		case <-pause:
@@ -98,9 +104,14 @@ func newCompactions(m *Member) *compactions {
 	return c
 }
 
+// unfinished reports whether a compaction left something that is to be removed.
+func (c *compactions) unfinished() bool {
+	return c.m.machine.View().KV.CompactRev() > c.m.machine.CompactedOnDisk()
+}
+
 // compacted is called when there is a new compaction, or another state.
 func (c *compactions) compacted() {
-	if c.m.machine.View().KV.CompactRev() > c.m.machine.CompactedOnDisk() {
+	if c.unfinished() {
 		c.mu.Lock()
 		if c.begun.IsZero() {
 			c.begun, c.before = time.Now(), c.m.machine.Pruned()

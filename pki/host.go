@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 )
@@ -64,13 +65,20 @@ func isDNSName(name string) bool {
 }
 
 // HostsOf returns the host parts of URLs for use in certificates. Addresses
-// that mean "all interfaces" (0.0.0.0, ::) name nobody and are left out, as are
-// unix sockets.
+// that mean "all interfaces" (0.0.0.0, ::) name nobody and are left out. Of a socket
+// file with TLS it is the last part of its name, which etcd's client expects in the
+// certificate; where that cannot be in one, it is left out.
 func HostsOf(urls ...string) []string {
 	var out []string
 	for _, s := range urls {
 		u, err := url.Parse(s)
-		if err != nil || u.Hostname() == "" || u.Scheme == "unix" || u.Scheme == "unixs" {
+		if err == nil && u.Scheme == "unixs" {
+			if name := strings.ToLower(path.Base(u.Host + u.Path)); isDNSName(name) {
+				out = append(out, name)
+			}
+			continue
+		}
+		if err != nil || u.Hostname() == "" || u.Scheme == "unix" {
 			continue
 		}
 		if addr, err := netip.ParseAddr(u.Hostname()); err == nil && addr.IsUnspecified() {

@@ -65,8 +65,8 @@ func TestCleanHosts_forms(t *testing.T) {
 }
 
 func TestHostsOf_urls(t *testing.T) {
-	got := HostsOf("https://n1.example.com:2380", "https://0.0.0.0:2379", "https://[::]:2379", "https://[fd00::1]:2380", "unix://n1:1", "://", "https://10.0.0.1")
-	if want := []string{"n1.example.com", "fd00::1", "10.0.0.1"}; !slices.Equal(got, want) {
+	got := HostsOf("https://n1.example.com:2380", "https://0.0.0.0:2379", "https://[::]:2379", "https://[fd00::1]:2380", "unix://n1:1", "unixs:///run/Conclave.sock", "unixs://n1:1", "://", "https://10.0.0.1")
+	if want := []string{"n1.example.com", "fd00::1", "conclave.sock", "10.0.0.1"}; !slices.Equal(got, want) {
 		t.Fatalf("%v, want %v", got, want)
 	}
 }

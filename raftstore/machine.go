@@ -101,7 +101,7 @@ func (a *applier) ApplyBatch(logs []*raft.Log) []any {
 		a.apply(l)
 	}
 	a.machine.Publish()
-	a.metrics.applied(start)
+	a.metrics.applied(start, len(logs), logs[len(logs)-1].Index)
 	a.committed(logs[len(logs)-1].Index)
 	return make([]any, len(logs))
 }

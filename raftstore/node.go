@@ -76,6 +76,9 @@ type Config struct {
 	// SnapshotCatchUpEntries is how many entries stay in the log for members
 	// that are a little behind, if they are not more than 64 MiB.
 	SnapshotCatchUpEntries uint64
+	// SlowApply is how long a group of entries may take to be applied before that is
+	// counted and logged. Zero means 100 ms, as in etcd.
+	SlowApply time.Duration
 	// Fatal is called once, and must not block, when the log cannot be written:
 	// the process must end. May be nil.
 	Fatal    func(error)
@@ -144,7 +147,7 @@ func open(cfg Config, logs *logStore) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, logs: logs, members: newMembership(cfg.Self, cfg.Machine),
-		instances: make(chan struct{}, 1), sending: make(chan struct{}, 1), metrics: newNodeMetrics(cfg.Registry),
+		instances: make(chan struct{}, 1), sending: make(chan struct{}, 1), metrics: newNodeMetrics(&cfg),
 		holds: newLogHolds(cmp.Or(cfg.holdAfter, holdAfter)),
 	}
 	if err := replay(cfg.Machine, logs, n.members.agreed, cfg.Log); err != nil {

@@ -1,10 +1,15 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"io"
+	"net"
+	"net/http"
 	"os/exec"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,8 +36,11 @@ func TestScripts(t *testing.T) {
 			"freeports": cmdFreePorts,
 			"reachable": cmdReachable,
 			"exitcode":  cmdExitCode,
-			"says":      cmdSays,
-			"zone":      cmdZone,
+			"probes":    cmdProbes,
+
+			"probesocket": cmdProbeSocket,
+			"says":        cmdSays,
+			"zone":        cmdZone,
 		},
 	})
 }
@@ -96,5 +104,42 @@ func cmdExitCode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if want := args[0]; strconv.Itoa(code) != want {
 		ts.Fatalf("%v exited with %d, want %s", args[1:], code, want)
+	}
+}
+
+// cmdProbes asks a metrics URL, without a certificate, what kubelet does.
+func cmdProbes(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: probes URL")
+	}
+	probe(ts, http.DefaultClient, args[0])
+}
+
+// cmdProbeSocket does the same at a socket file.
+func cmdProbeSocket(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: probesocket FILE")
+	}
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", args[0])
+	}}}
+	probe(ts, client, "http://localhost")
+	client.CloseIdleConnections()
+}
+
+func probe(ts *testscript.TestScript, client *http.Client, url string) {
+	const healthy = `{"health":"true","reason":""}`
+	for path, want := range map[string]string{
+		"/livez": "ok", "/readyz": "ok", "/readyz?verbose": "[+]non_learner ok",
+		"/health?exclude=NOSPACE&serializable=true": healthy, "/health?serializable=false": healthy,
+		"/metrics": "etcd_server_has_leader 1",
+	} {
+		resp, err := client.Get(url + path)
+		ts.Check(err)
+		body, err := io.ReadAll(resp.Body)
+		ts.Check(errors.Join(err, resp.Body.Close()))
+		if resp.StatusCode != http.StatusOK || !strings.Contains(string(body), want) {
+			ts.Fatalf("%s answers %s, and no %q: %s", path, resp.Status, want, body)
+		}
 	}
 }

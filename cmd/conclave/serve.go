@@ -29,7 +29,11 @@ func serve(cfg daemon.Config, warnings []string) error {
 	if err != nil {
 		return err
 	}
-	out, err := logging.Open(cfg.LogOutputs)
+	rotation, err := cfg.Rotation()
+	if err != nil {
+		return err
+	}
+	out, err := logging.Open(cfg.LogOutputs, rotation)
 	if err != nil {
 		return err
 	}

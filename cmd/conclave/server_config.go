@@ -24,28 +24,40 @@ type serverSettings struct {
 	cfg      daemon.Config
 	given    map[string]bool // flags set by any means
 	warnings []string
+	// meaningless are the flags given that change nothing.
+	meaningless []string
 }
 
 // newServerSettings reads flags and environment, or the configuration file if
 // one is named. environ is os.Environ's list.
 func newServerSettings(flags []givenFlag, environ []string) (*serverSettings, error) {
 	s := &serverSettings{cfg: daemon.NewConfig(), given: map[string]bool{}}
+	if err := s.read(flags, environ); err != nil {
+		return nil, err
+	}
+	if len(s.meaningless) > 0 {
+		s.warnings = append(s.warnings, meaninglessWarning(s.meaningless))
+	}
+	return s, nil
+}
+
+func (s *serverSettings) read(flags []givenFlag, environ []string) error {
 	file, err := configFile(flags, environ)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if file != "" {
 		s.warnings = append(s.warnings, "loaded server configuration from "+file+
 			"; other command line flags and environment variables will be ignored if provided")
-		return s, s.readFile(file)
+		return s.readFile(file)
 	}
 	for _, f := range flags {
 		flag, _ := serverFlagNamed(f.name)
 		if err := s.set(flag, f.value); err != nil {
-			return nil, flagError(flag, f.value, err)
+			return flagError(flag, f.value, err)
 		}
 	}
-	return s, s.readEnv(environ)
+	return s.readEnv(environ)
 }
 
 // set applies one value. --version and --config-file, which have no setter,
@@ -55,7 +67,13 @@ func (s *serverSettings) set(flag serverFlag, value string) error {
 	if flag.set == nil {
 		return nil
 	}
-	return flag.set(&s.cfg, value)
+	if err := flag.set(&s.cfg, value); err != nil {
+		return err
+	}
+	if flag.meaningless && value != "" {
+		s.meaningless = append(s.meaningless, flag.name)
+	}
+	return nil
 }
 
 // flagError words what is wrong with a value given as a flag, as Go's flag
@@ -158,6 +176,9 @@ func allServerFlags() []string {
 	out := serverFlagNames()
 	for _, r := range refusedFlags {
 		out = append(out, r.name)
+	}
+	for _, name := range experimentalFlags {
+		out = append(out, experimentalPrefix+name)
 	}
 	return append(out, ignoredFlags...)
 }

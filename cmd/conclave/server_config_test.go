@@ -29,11 +29,14 @@ var flagValues = map[string]string{
 	"peer-client-cert-auth": "true", "peer-trusted-ca-file": "11", "peer-crl-file": "12", "peer-cert-allowed-cn": "e",
 	"peer-cert-allowed-hostname": "f,g", "peer-skip-client-san-verification": "true",
 	"quota-backend-bytes": "-1", "max-request-bytes": "9", "max-txn-ops": "10", "max-concurrent-streams": "11",
-	"watch-progress-notify-interval": "18s", "experimental-watch-progress-notify-interval": "18s",
+	"watch-progress-notify-interval": "18s", "compaction-batch-limit": "19", "compaction-sleep-interval": "20ms",
+	"socket-reuse-port": "true", "socket-reuse-address": "true", "metrics": "extensive",
+	"warning-apply-duration": "21ms", "warning-unary-request-duration": "22ms",
+	"enable-log-rotation": "true", "log-rotation-config-json": `{"maxsize": 1}`,
 	"feature-gates":      "InitialCorruptCheck=false,CompactHashCheck=false,AllBeta=false",
 	"corrupt-check-time": "15s", "compact-hash-check-time": "16s",
+	"experimental-enable-lease-checkpoint": "true", "experimental-enable-lease-checkpoint-persist": "true",
 	"experimental-initial-corrupt-check": "false", "experimental-compact-hash-check-enabled": "false",
-	"experimental-corrupt-check-time": "15s", "experimental-compact-hash-check-time": "16s",
 	"auto-compaction-mode": "revision", "auto-compaction-retention": "17",
 	"background-defrag": "false", "bootstrap-defrag-threshold-megabytes": "14",
 	"snapshot-count": "12", "snapshot-catchup-entries": "13",
@@ -65,6 +68,10 @@ var wantConfig = daemon.Config{
 	AutoCompactionMode: "revision", AutoCompactionRetention: "17", DefragAtStart: 14, CorruptCheckTime: 15 * time.Second, CompactHashCheckTime: 16 * time.Second,
 	SnapshotCount: 12, SnapshotCatchUpEntries: 13, WatchProgressInterval: 18 * time.Second,
 	KeepAliveMinTime: time.Second, KeepAliveInterval: 2 * time.Second, KeepAliveTimeout: 3 * time.Second,
+	CompactionBatchLimit: 19, CompactionSleepInterval: 20 * time.Millisecond,
+	SocketReusePort: true, SocketReuseAddress: true, Metrics: daemon.MetricsExtensive,
+	WarnApply: 21 * time.Millisecond, WarnRequest: 22 * time.Millisecond,
+	EnableLogRotation: true, LogRotation: `{"maxsize": 1}`,
 	EnablePprof: true, LogLevel: "debug", LogFormat: "console", LogOutputs: []string{"stdout", "/l"},
 	ListenClientHTTPURLs: daemon.MustParseURLs("https://10.0.0.1:2382"),
 	CORS:                 []string{"https://a.example", "https://b.example"}, HostWhitelist: []string{"c.example"},
@@ -159,5 +166,41 @@ func TestRefusedFlags_defaultsAccepted(t *testing.T) {
 		} else if !strings.Contains(err.Error(), "something-else") {
 			t.Errorf("--%s: the refusal does not show the value: %v", r.name, err)
 		}
+	}
+}
+
+// The page about flags has every one that is not honoured.
+func TestRefusedFlags_documented(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "flags.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range refusedFlags {
+		if !strings.Contains(string(page), "`--"+r.name+"`") {
+			t.Errorf("docs/flags.md says nothing about --%s", r.name)
+		}
+		if flag, ok := serverFlagNamed(r.name); !ok || !flag.meaningless {
+			t.Errorf("--%s is honoured, too", r.name)
+		}
+	}
+}
+
+// Names of earlier etcds mean what the flags mean that took their place.
+func TestServerSettings_experimentalNames(t *testing.T) {
+	s, err := newServerSettings([]givenFlag{
+		{name: "experimental-watch-progress-notify-interval", value: "5s"}, {name: "experimental-compaction-batch-limit", value: "7"},
+		{name: "experimental-memory-mlock", value: "false"}, {name: "experimental-enable-lease-checkpoint", value: "true"},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.cfg.WatchProgressInterval != 5*time.Second || s.cfg.CompactionBatchLimit != 7 {
+		t.Errorf("got %+v", s.cfg)
+	}
+	if got := strings.Join(s.warnings, "\n"); got != "these settings of etcd change nothing here: --experimental-memory-mlock" {
+		t.Errorf("warnings: %s", got)
+	}
+	if _, err := newServerSettings([]givenFlag{{name: "experimental-memory-mlock", value: "true"}}, nil); err == nil {
+		t.Error("--experimental-memory-mlock=true is taken")
 	}
 }

@@ -31,7 +31,12 @@ var fileSections = map[string]map[string]string{
 		"auto-tls": "peer-auto-tls", "allowed-cn": "peer-cert-allowed-cn",
 		"allowed-hostname": "peer-cert-allowed-hostname", "skip-client-san-verification": "peer-skip-client-san-verification",
 	},
+	"socket-options": {"reuse-port": "socket-reuse-port", "reuse-address": "socket-reuse-address"},
 }
+
+// fileIgnores are keys that etcd's own sample file still has, and etcd 3.7 itself
+// reads no more: they chose what the proxy that it removed did.
+var fileIgnores = []string{"discovery-fallback"}
 
 // readFile applies a configuration file, YAML or JSON, whose keys are flag
 // names. As in etcd a key nobody knows is ignored, with a warning here; a key
@@ -69,7 +74,7 @@ func (s *serverSettings) setKey(path, key string, value any) error {
 		return s.setSection(path, key, section, value)
 	}
 	flag, ok := serverFlagNamed(key)
-	if !ok || key == "config-file" || key == "version" {
+	if !ok || key == "config-file" || key == "version" || slices.Contains(fileIgnores, key) {
 		s.warnings = append(s.warnings, fmt.Sprintf("%s: ignoring unknown key %s%s", path, key, didYouMean(key, "", serverFlagNames())))
 		return nil
 	}
@@ -106,15 +111,10 @@ func (s *serverSettings) setText(flag serverFlag, value any) error {
 	if err != nil || text == "" {
 		return err
 	}
-	if _, isInt := value.(int); isInt && isDuration(flag.name) {
+	if _, isInt := value.(int); isInt && flag.duration {
 		text += "ns" // etcd's files write durations as whole nanoseconds
 	}
 	return s.set(flag, text)
-}
-
-// isDuration reports whether a flag takes a duration with a unit.
-func isDuration(flag string) bool {
-	return flag == "discovery-timeout" || strings.HasPrefix(flag, "grpc-keepalive-")
 }
 
 // yamlText writes a scalar, or a list of scalars joined by commas, as a flag

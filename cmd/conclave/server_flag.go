@@ -16,6 +16,8 @@ import (
 type serverFlag struct {
 	name, group, usage string
 	boolean            bool
+	duration           bool // a file may say it in nanoseconds
+	meaningless        bool // what it accepts changes nothing
 	set                func(*daemon.Config, string) error
 }
 
@@ -27,7 +29,7 @@ func isServerFlag(name string) bool {
 }
 
 // serverFlagNamed finds a flag among those conclave honours, those of etcd it
-// refuses and those etcd itself ignores.
+// refuses, those etcd itself ignores, and those of earlier etcds.
 func serverFlagNamed(name string) (serverFlag, bool) {
 	for _, f := range serverFlags() {
 		if f.name == name {
@@ -42,7 +44,7 @@ func serverFlagNamed(name string) (serverFlag, bool) {
 	if slices.Contains(ignoredFlags, name) {
 		return serverFlag{name: name, boolean: true, set: func(*daemon.Config, string) error { return nil }}, true
 	}
-	return serverFlag{}, false
+	return experimentalFlag(name)
 }
 
 // serverFlagNames lists the flags worth suggesting.
@@ -95,7 +97,7 @@ func listFlag(name, usage string, field func(*daemon.Config) *[]string) serverFl
 }
 
 func durationFlag(name, usage string, field func(*daemon.Config) *time.Duration) serverFlag {
-	return serverFlag{name: name, usage: usage, set: func(c *daemon.Config, s string) error {
+	return serverFlag{name: name, usage: usage, duration: true, set: func(c *daemon.Config, s string) error {
 		d, err := time.ParseDuration(s)
 		if err != nil {
 			return errors.New("use a duration with a unit, as in 5s or 2h")

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/conclave-kv/conclave/daemon"
+	"github.com/conclave-kv/conclave/internal/logging"
 )
 
 // serverFlags returns the flags the server form honours, in the order of the
@@ -42,6 +43,8 @@ func memberFlags() []serverFlag {
 		urlsFlag("listen-metrics-urls", "further URLs for /metrics and /health", func(c *daemon.Config) *daemon.URLs { return &c.ListenMetricsURLs }),
 		milliFlag("heartbeat-interval", "longest pause between heartbeats in milliseconds (default: 100)", func(c *daemon.Config) *time.Duration { return &c.HeartbeatInterval }),
 		milliFlag("election-timeout", "milliseconds without a leader before an election (default: 1000)", func(c *daemon.Config) *time.Duration { return &c.ElectionTimeout }),
+		boolFlag("socket-reuse-port", "let other processes listen on the same ports", func(c *daemon.Config) *bool { return &c.SocketReusePort }),
+		boolFlag("socket-reuse-address", "listen on ports whose last connections are ending; always so", func(c *daemon.Config) *bool { return &c.SocketReuseAddress }),
 		boolFlag("enable-grpc-gateway", "serve JSON clients below /v3/ (default: true)", func(c *daemon.Config) *bool { return &c.EnableGRPCGateway }),
 		boolFlag("pre-vote", "ask before disturbing a term (default: true)", func(c *daemon.Config) *bool { return &c.PreVote }),
 		{name: "config-file", usage: "YAML file with these settings; flags and environment are then ignored"},
@@ -102,22 +105,21 @@ func peerSecurityFlags() []serverFlag {
 	}
 }
 
-// limitFlags also has etcd 3.5's name of one of them, which kubeadm still writes.
 func limitFlags() []serverFlag {
-	progress := func(c *daemon.Config) *time.Duration { return &c.WatchProgressInterval }
 	return []serverFlag{
 		numberFlag("quota-backend-bytes", "bytes in use of the state file at which writes are refused (default: 2 GiB; below 0: none)", func(c *daemon.Config) *int64 { return &c.QuotaBackendBytes }),
 		boolFlag("background-defrag", "give free space in the state file back, one member at a time (default: true)", func(c *daemon.Config) *bool { return &c.BackgroundDefrag }),
 		numberFlag("bootstrap-defrag-threshold-megabytes", "free MiB in the state file from which on it is defragmented at the start (default: 0, never)", func(c *daemon.Config) *uint { return &c.DefragAtStart }),
 		textFlag("auto-compaction-mode", "periodic, or revision to keep a number of revisions (default: periodic)", func(c *daemon.Config) *string { return &c.AutoCompactionMode }),
 		textFlag("auto-compaction-retention", "history to keep: hours or a duration, or revisions; 0: all (default: 1h)", func(c *daemon.Config) *string { return &c.AutoCompactionRetention }),
+		numberFlag("compaction-batch-limit", "revisions that a step of removing history takes at most (default: 0, as many as are not felt)", func(c *daemon.Config) *uint { return &c.CompactionBatchLimit }),
+		durationFlag("compaction-sleep-interval", "pause between these steps (default: 0, they are taken beside writes)", func(c *daemon.Config) *time.Duration { return &c.CompactionSleepInterval }),
 		numberFlag("snapshot-count", "entries after which the log is shortened (default: 10000)", func(c *daemon.Config) *uint64 { return &c.SnapshotCount }),
 		numberFlag("snapshot-catchup-entries", "entries that stay in the log for slow members, up to 64 MiB (default: 5000)", func(c *daemon.Config) *uint64 { return &c.SnapshotCatchUpEntries }),
 		numberFlag("max-request-bytes", "size limit of a request (default: 1572864)", func(c *daemon.Config) *uint { return &c.MaxRequestBytes }),
 		numberFlag("max-txn-ops", "operations in a transaction (default: 128)", func(c *daemon.Config) *uint { return &c.MaxTxnOps }),
 		numberFlag("max-concurrent-streams", "streams of one client connection (default: 4294967295)", func(c *daemon.Config) *uint32 { return &c.MaxConcurrentStreams }),
-		durationFlag("watch-progress-notify-interval", "pause between notifications of watches that ask for progress (default: 10m)", progress),
-		durationFlag("experimental-watch-progress-notify-interval", "as --watch-progress-notify-interval", progress),
+		durationFlag("watch-progress-notify-interval", "pause between notifications of watches that ask for progress (default: 10m)", func(c *daemon.Config) *time.Duration { return &c.WatchProgressInterval }),
 		durationFlag("grpc-keepalive-min-time", "shortest pause between a client's pings (default: 5s)", func(c *daemon.Config) *time.Duration { return &c.KeepAliveMinTime }),
 		durationFlag("grpc-keepalive-interval", "pause between the server's pings (default: 2h)", func(c *daemon.Config) *time.Duration { return &c.KeepAliveInterval }),
 		durationFlag("grpc-keepalive-timeout", "time for the answer to a ping (default: 20s)", func(c *daemon.Config) *time.Duration { return &c.KeepAliveTimeout }),
@@ -129,6 +131,11 @@ func loggingFlags() []serverFlag {
 		textFlag("log-level", "debug, info, warn, error, panic or fatal (default: info)", func(c *daemon.Config) *string { return &c.LogLevel }),
 		textFlag("log-format", "json or console (default: json)", func(c *daemon.Config) *string { return &c.LogFormat }),
 		listFlag("log-outputs", "stderr, stdout or files (default: stderr)", func(c *daemon.Config) *[]string { return &c.LogOutputs }),
+		boolFlag("enable-log-rotation", "rotate the one file of --log-outputs", func(c *daemon.Config) *bool { return &c.EnableLogRotation }),
+		textFlag("log-rotation-config-json", "when, and how many old files are kept (default: "+logging.DefaultRotation+")", func(c *daemon.Config) *string { return &c.LogRotation }),
+		durationFlag("warning-unary-request-duration", "log requests that take longer; 0: none (default: 300ms)", func(c *daemon.Config) *time.Duration { return &c.WarnRequest }),
+		durationFlag("warning-apply-duration", "log batches of entries that take longer to be applied (default: 100ms)", func(c *daemon.Config) *time.Duration { return &c.WarnApply }),
+		textFlag("metrics", "basic, or extensive to have the time of each RPC too (default: basic)", func(c *daemon.Config) *string { return &c.Metrics }),
 		boolFlag("enable-pprof", "serve /debug/pprof/ to clients", func(c *daemon.Config) *bool { return &c.EnablePprof }),
 	}
 }

@@ -22,10 +22,10 @@ func integrityFlags() []serverFlag {
 		{name: "feature-gates", usage: "InitialCorruptCheck=false and CompactHashCheck=false switch comparisons of the members' data off", set: setGates},
 		durationFlag("corrupt-check-time", "pause between comparisons of all data of the members (default: 0, never)", whole),
 		durationFlag("compact-hash-check-time", "pause between looks for a compaction after which the members' data are compared (default: 1m)", every),
+		{name: "experimental-enable-lease-checkpoint", boolean: true, usage: "as --feature-gates=LeaseCheckpoint=...", set: setGate("LeaseCheckpoint")},
+		{name: "experimental-enable-lease-checkpoint-persist", boolean: true, usage: "as --feature-gates=LeaseCheckpointPersist=...", set: setGate("LeaseCheckpointPersist")},
 		boolFlag("experimental-initial-corrupt-check", "as --feature-gates=InitialCorruptCheck=...", initial),
 		boolFlag("experimental-compact-hash-check-enabled", "as --feature-gates=CompactHashCheck=...", compact),
-		durationFlag("experimental-corrupt-check-time", "as --corrupt-check-time", whole),
-		durationFlag("experimental-compact-hash-check-time", "as --compact-hash-check-time", every),
 	}
 }
 
@@ -33,8 +33,13 @@ func integrityFlags() []serverFlag {
 // defaults.
 var featureGates = map[string]string{
 	"AllAlpha": "false", "AllBeta": "false", "StopGRPCServiceOnDefrag": "false",
-	"TxnModeWriteWithSharedBuffer": "true", "LeaseCheckpoint": "false", "LeaseCheckpointPersist": "false",
-	"SetMemberLocalAddr": "false", "FastLeaseKeepAlive": "true", "PriorityRequest": "false",
+	"TxnModeWriteWithSharedBuffer": "true",
+	"SetMemberLocalAddr":           "false", "FastLeaseKeepAlive": "true", "PriorityRequest": "false",
+}
+
+// setGate is a flag of an earlier etcd that a gate took the place of.
+func setGate(name string) func(*daemon.Config, string) error {
+	return func(c *daemon.Config, value string) error { return setGates(c, name+"="+value) }
 }
 
 // setGates is --feature-gates. Those that conclave does not honour may spell out
@@ -54,6 +59,11 @@ func setGates(c *daemon.Config, list string) error {
 				c.InitialCorruptCheck = on
 			} else {
 				c.CompactHashCheck = on
+			}
+		case name == "LeaseCheckpoint" || name == "LeaseCheckpointPersist":
+			// What is left of a TTL is always agreed, and on disk.
+			if _, err := strconv.ParseBool(value); err != nil {
+				return errors.New("give " + name + "=true or " + name + "=false")
 			}
 		case !known:
 			return fmt.Errorf("unrecognized feature gate: %s", name)
