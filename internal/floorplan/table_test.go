@@ -47,7 +47,7 @@ var rows = map[string][]string{
 	"internal/version":    {},
 
 	// Beside the house: nothing of the product imports these.
-	"internal/testcluster": {"daemon", "pki", "internal/logging"},
+	"internal/testcluster": {"daemon", "pki", "internal/logging", "internal/lockpb"},
 	"bench/...":            {"bench/...", "test/faultdisk"},
 	"test/...":             {"internal/testcluster", "internal/lockpb", "daemon", "test/..."},
 	"test/faultdisk":       {},
