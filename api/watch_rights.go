@@ -18,19 +18,14 @@ type watchRights struct {
 	updates *kv.Stream
 
 	mu      sync.Mutex
-	watches map[int64]watchRight
-	enabled bool   // as of the last look
-	at      uint64 // auth revision of the last look
-}
-
-type watchRight struct {
-	id  *auth.Identity // nil: nobody
-	req *pb.WatchCreateRequest
+	of      map[int64]*auth.Identity // whose a watch is; the others are nobody's
+	enabled bool                     // as of the last look
+	at      uint64                   // auth revision of the last look
 }
 
 func newWatchRights(who identifier, updates *kv.Stream) *watchRights {
 	v := who.backend.AuthView()
-	return &watchRights{who: who, updates: updates, watches: make(map[int64]watchRight), enabled: v.Enabled(), at: v.Revision()}
+	return &watchRights{who: who, updates: updates, of: make(map[int64]*auth.Identity), enabled: v.Enabled(), at: v.Revision()}
 }
 
 // create makes a watch, if it may be made.
@@ -52,19 +47,25 @@ func (w *watchRights) create(ctx context.Context, r *pb.WatchCreateRequest, spec
 	if err != nil {
 		return // it is an update too
 	}
-	w.watches[id] = watchRight{auth.FromContext(ctx), r}
+	delete(w.of, id) // of another watch, which has ended
+	if caller := auth.FromContext(ctx); caller != nil {
+		w.of[id] = caller
+	}
 	w.reconsider(id, w.who.backend.AuthView()) // what changed since it was decided
 }
 
 func (w *watchRights) cancel(id int64) {
-	w.forget(id)
 	w.updates.Cancel(id)
+	w.forget(id)
 }
 
+// forget is called when a watch has ended; another one may have its id.
 func (w *watchRights) forget(id int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.watches, id)
+	if !w.updates.Has(id) {
+		delete(w.of, id)
+	}
 }
 
 // look ends the watches that are not allowed any more.
@@ -76,24 +77,23 @@ func (w *watchRights) look() {
 		return
 	}
 	w.enabled, w.at = v.Enabled(), v.Revision()
-	for id := range w.watches {
+	for _, id := range w.updates.IDs() {
 		w.reconsider(id, v)
 	}
 }
 
 // reconsider is called with mu held.
 func (w *watchRights) reconsider(id int64, v *auth.View) {
-	r := w.watches[id]
-	if err := auth.Reauthorize(v, r.id, pb.Watch_Watch_FullMethodName, r.req, nil); err != nil {
-		delete(w.watches, id)
+	key, end, there := w.updates.Range(id)
+	if !there {
+		return
+	}
+	req := &pb.WatchCreateRequest{Key: key, RangeEnd: end}
+	if err := auth.Reauthorize(v, w.of[id], pb.Watch_Watch_FullMethodName, req, nil); err != nil {
+		delete(w.of, id)
 		w.updates.End(id, err)
 	}
 }
 
 // lost reports whether a watch has been ended.
-func (w *watchRights) lost(id int64) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	_, there := w.watches[id]
-	return !there
-}
+func (w *watchRights) lost(id int64) bool { return !w.updates.Has(id) }

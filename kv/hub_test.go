@@ -220,3 +220,23 @@ func TestHub_sharedHistoryBounded(t *testing.T) {
 		t.Errorf("a watch from before the compaction: %+v, %t, %v", u, ok, err)
 	}
 }
+
+// What a watch was made with is known as long as it is there.
+func TestStream_range(t *testing.T) {
+	s := newHubFixture(t, hubLimits{streamBytes, streamEvents, inboxBytes, hubBytes, defaultReplay}).hub.NewStream()
+	defer s.Close()
+	for _, w := range [][2]string{{"k", ""}, {"k", "l"}, {"k", "\x00"}, {"\x00", "\x00"}} {
+		id, err := s.Create(0, Watch{Key: []byte(w[0]), End: []byte(w[1])})
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, end, ok := s.Range(id)
+		if string(key) != w[0] || string(end) != w[1] || !ok || !s.Has(id) || len(s.IDs()) != 1 {
+			t.Errorf("watch of %q: got %q to %q, %t, of %v", w, key, end, ok, s.IDs())
+		}
+		s.Cancel(id)
+		if _, _, ok := s.Range(id); ok || s.Has(id) || len(s.IDs()) != 0 {
+			t.Errorf("watch of %q is there after it was canceled", w)
+		}
+	}
+}

@@ -202,6 +202,42 @@ func (s *Stream) End(id int64, why error) {
 	}
 }
 
+// IDs returns the ids of all watches.
+func (s *Stream) IDs() []int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ids := make([]int64, 0, len(s.watches))
+	for id := range s.watches {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// Has reports whether there is a watch.
+func (s *Stream) Has(id int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.watches[id] != nil
+}
+
+// Range returns what a watch was made with as Key and End, if there is one.
+func (s *Stream) Range(id int64) (key, end []byte, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.watches[id]
+	if w == nil {
+		return nil, nil, false
+	}
+	switch key = []byte(w.key); {
+	case w.single:
+	case w.end == "":
+		end = []byte{0}
+	default:
+		end = []byte(w.end)
+	}
+	return key, end, true
+}
+
 func (s *Stream) drop(w *watch) {
 	delete(s.watches, w.id)
 	s.h.remove(w)
