@@ -18,5 +18,6 @@
 // socket; one short-lived goroutine per connection that has not yet shown what
 // it speaks (bounded by Options.MaxHandshakes); the two HTTP servers and the
 // gRPC server with what they start; the gateway's client connection and, for
-// streams, one reader per request; one leader watch.
+// streams and WebSockets, one reader per request; for each of these one that pings;
+// one leader watch.
 package api

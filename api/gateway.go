@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"go.etcd.io/etcd/api/v3/etcdserverpb/gw"
@@ -44,6 +45,10 @@ type gateway struct {
 	conn    *grpc.ClientConn
 	callers *callers
 	limits  jsonLimits
+	pings   time.Duration // between those to a WebSocket, and for the answer
+
+	stopping, ctx context.Context // of WebSockets: until drain, until close
+	stop, end     context.CancelFunc
 
 	mu      sync.Mutex // orders running.Add before stop's Wait
 	stopped bool
@@ -64,7 +69,12 @@ func newGateway(l *links, o Options) (*gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{conn: conn, callers: l.callers, limits: jsonLimits{maxJSON(o.MaxRequestBytes), o.BodyTimeout, o.AnswerTimeout}}
+	g := &gateway{
+		conn: conn, callers: l.callers, pings: o.IdleTimeout / 2,
+		limits: jsonLimits{maxJSON(o.MaxRequestBytes), o.BodyTimeout, o.AnswerTimeout},
+	}
+	g.stopping, g.stop = context.WithCancel(context.Background())
+	g.ctx, g.end = context.WithCancel(context.Background())
 	g.mux = runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.HTTPBodyMarshaler{Marshaler: newMarshaler()}),
 		runtime.WithIncomingHeaderMatcher(metadataOf),
@@ -102,6 +112,10 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer g.running.Done()
+	if isWebSocket(r) {
+		g.serveWebSocket(w, r)
+		return
+	}
 	ticket, leave := g.callers.enter(r)
 	defer leave()
 	ctx, cancel := context.WithCancel(r.Context())
@@ -134,6 +148,7 @@ func (g *gateway) drain(ctx context.Context) {
 	g.mu.Lock()
 	g.stopped = true
 	g.mu.Unlock()
+	g.stop()
 	ended := make(chan struct{})
 	go func() {
 		g.running.Wait()
@@ -146,12 +161,15 @@ func (g *gateway) drain(ctx context.Context) {
 }
 
 // close ends the connection. No request may be running any more, or it fails.
-func (g *gateway) close() { _ = g.conn.Close() }
+func (g *gateway) close() {
+	g.end()
+	_ = g.conn.Close()
+}
 
 // inbound is what is known of a request while its call is under way.
 type inbound struct {
 	ticket string
-	body   *body
+	body   *body // nil for a WebSocket
 }
 
 // inboundInContext is the key of what is known in its context.
@@ -177,7 +195,7 @@ func gatewayError(ctx context.Context, mux *runtime.ServeMux, m runtime.Marshale
 // large gets the answer of gRPC, and one that does not come one of its own.
 func limit(ctx context.Context, err error) error {
 	c, ok := ctx.Value(inboundInContext{}).(inbound)
-	if !ok {
+	if !ok || c.body == nil {
 		return err
 	}
 	failed := c.body.failed.Load()

@@ -47,19 +47,16 @@ func (m *marshaler) Marshal(v any) ([]byte, error) {
 // NewDecoder reads messages from a body, each within the body's limits.
 func (m *marshaler) NewDecoder(r io.Reader) runtime.Decoder {
 	d := m.JSONPb.NewDecoder(r)
-	b, ok := r.(*body)
-	if !ok {
-		return d
-	}
+	b, limited := r.(*body)
 	first := true
 	return runtime.DecoderFunc(func(v any) error {
-		if !first {
+		if limited && !first {
 			b.next()
 		}
 		first = false
 		err := d.Decode(v)
 		if err != nil { // a stream may go on, and must notice when its client goes
-			_, _ = io.Copy(io.Discard, b)
+			_, _ = io.Copy(io.Discard, r)
 		}
 		return err
 	})

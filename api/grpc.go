@@ -69,7 +69,7 @@ func (s *Server) newGRPC() {
 	waiting := &queue{kv: keys, streams: s.streams, cleanup: o.RequestTimeout, renewal: ownLeaseRenewal}
 	lockpb.RegisterLockServer(s.grpc, &lockService{queue: waiting})
 	lockpb.RegisterElectionServer(s.grpc, &electionService{queue: waiting})
-	pb.RegisterLeaseServer(s.grpc, &leaseService{backend: o.Backend, who: who})
+	pb.RegisterLeaseServer(s.grpc, &leaseService{backend: o.Backend, who: who, receive: &s.wg})
 	pb.RegisterWatchServer(s.grpc, &watchService{
 		backend: o.Backend, who: who, fragment: o.MaxRequestBytes + grpcOverhead, notify: o.WatchProgressInterval, receive: &s.wg,
 	})

@@ -63,6 +63,31 @@ func (m *Member) askLeader(ctx context.Context, ask func(ctx context.Context, le
 	}
 }
 
+// callLeader calls a member as long as it leads. One that stands still, or cannot
+// be reached, gives no answer, and another one may lead long before the time is
+// up: leases must not wait for that.
+func (m *Member) callLeader(ctx context.Context, leader uint64, kind raftstore.Kind, payload []byte) ([]byte, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	defer func() { cancel(); <-watched }()
+	go func() {
+		defer close(watched)
+		defer cancel()
+		for {
+			lead, changed := m.node.Leadership()
+			if lead.Leader != leader {
+				return
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return m.mesh.Call(ctx, leader, kind, payload)
+}
+
 // leaderless is err, or ErrNoLeader where time ran out without a leader.
 func (m *Member) leaderless(err error) error {
 	if (errors.Is(err, ErrTimeout) || errors.Is(err, ErrTimeoutLeaderFail)) && m.Leader() == 0 {
@@ -127,7 +152,7 @@ const (
 // remoteTTL asks the leader how long a lease has, and its TTL, which is not told
 // with ttlCovered.
 func (m *Member) remoteTTL(ctx context.Context, leader uint64, id, what int64) (left, ttl int64, err error) {
-	answer, err := m.mesh.Call(ctx, leader, raftstore.KindLeaseTTL, appendIDs(nil, id, what))
+	answer, err := m.callLeader(ctx, leader, raftstore.KindLeaseTTL, appendIDs(nil, id, what))
 	if refused, ok := errors.AsType[*raftstore.CallError](err); ok && refused.Code == codeNoLease {
 		return 0, 0, kv.ErrLeaseNotFound
 	}

@@ -128,7 +128,7 @@ func (f *renewals) call(batch []*renewal) {
 	for _, r := range batch {
 		request = appendIDs(request, r.id)
 	}
-	answer, err := f.m.mesh.Call(ctx, batch[0].leader, raftstore.KindLeaseRenew, request)
+	answer, err := f.m.callLeader(ctx, batch[0].leader, raftstore.KindLeaseRenew, request)
 	var ttls []int64
 	if err == nil {
 		if ttls, err = decodeIDs(answer); err == nil && len(ttls) != len(batch) {

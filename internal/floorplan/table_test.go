@@ -47,7 +47,7 @@ var rows = map[string][]string{
 	"internal/version":    {},
 
 	// Beside the house: nothing of the product imports these.
-	"internal/testcluster": {"daemon", "pki", "internal/logging"},
+	"internal/testcluster": {"daemon", "pki", "internal/logging", "internal/lockpb"},
 	"bench/...":            {"bench/...", "test/faultdisk"},
 	"test/...":             {"internal/testcluster", "internal/lockpb", "daemon", "test/..."},
 	"test/faultdisk":       {},
@@ -79,6 +79,7 @@ var doors = []door{
 		"clients come in through api; members call each other over raftstore's sessions only"},
 	{"google.golang.org/genproto", []string{"internal/lockpb"}, "messages that generated code imports"},
 	{"github.com/grpc-ecosystem/grpc-gateway", []string{"api", "internal/lockpb"}, "the JSON gateway carries the verified identity, so it lives beside it"},
+	{"github.com/coder/websocket", []string{"api"}, "pages speak to the JSON gateway by it"},
 	{"github.com/rs/zerolog", []string{anyone}, "the logger is passed in"},
 	{"github.com/rs/zerolog/log", nil, "a global logger has no owner; take a zerolog.Logger as an argument"},
 	{"go.etcd.io/etcd/api/v3", []string{anyone}, "etcd's messages are the shared vocabulary"},

@@ -1,0 +1,320 @@
+//go:build interop
+
+package cluster_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+const (
+	keptLeases = 1000 // renewed all the time
+	leftLeases = 300  // renewed by nobody
+	// leaseLate is how late a lease may end beside the time without a leader: a
+	// look every 250 ms, 1,000 ends a second, and what a busy machine takes.
+	leaseLate = 2 * time.Second
+	// leaseChange is what each change of the leader may add.
+	leaseChange = 3 * time.Second
+	// outageOfLeases is a write that takes so long that there was no leader.
+	outageOfLeases = time.Second
+)
+
+// leaseTTL is the TTL of the n-th lease, from 5 to 15 seconds, or to 9 for those
+// that nobody renews, so that the test ends.
+func leaseTTL(n int, kept bool) time.Duration {
+	if kept {
+		return time.Duration(5+n%11) * time.Second
+	}
+	return time.Duration(5+2*(n%3)) * time.Second
+}
+
+// leaseKey is one key and its lease.
+type leaseKey struct {
+	key         string
+	id          clientv3.LeaseID
+	ttl         time.Duration
+	from, until time.Time // the grant was sent and answered
+	revision    int64
+}
+
+// leaseBed is leases, the key of each, and a watch of those, through two members
+// to whom nothing happens.
+type leaseBed struct {
+	t          *testing.T
+	ctx        context.Context
+	client     *clientv3.Client
+	kept, left []*leaseKey
+	renewed    atomic.Int64
+	outage     atomic.Int64 // how long writes waited for a leader, in nanoseconds
+	term       uint64
+
+	mu   sync.Mutex
+	gone map[string]time.Time // when the watch saw it
+}
+
+// newLeaseBed grants the leases, renews those that are kept, and writes now and
+// then, through these members. Nobody's time is up when it returns.
+func newLeaseBed(t *testing.T, g *group, renew func(*leaseBed, *leaseKey), through ...*member) *leaseBed {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	var work sync.WaitGroup
+	t.Cleanup(func() { cancel(); work.Wait() })
+	b := &leaseBed{t: t, ctx: ctx, client: g.dial(through...), gone: map[string]time.Time{}}
+	b.kept, b.left = b.grant("l/kept/", keptLeases, true), b.grant("l/left/", leftLeases, false)
+	b.term = b.raftTerm(through[0])
+	for _, l := range b.kept {
+		work.Go(func() { renew(b, l) })
+	}
+	work.Go(b.watch)
+	work.Go(b.write)
+	return b
+}
+
+func (b *leaseBed) grant(prefix string, n int, kept bool) []*leaseKey {
+	b.t.Helper()
+	all := make([]*leaseKey, n)
+	var wg sync.WaitGroup
+	for w := range 50 {
+		wg.Go(func() {
+			for i := w; i < n; i += 50 {
+				l := &leaseKey{key: fmt.Sprint(prefix, i), ttl: leaseTTL(i, kept), from: time.Now()}
+				resp, err := b.client.Grant(b.ctx, int64(l.ttl/time.Second))
+				if err != nil {
+					b.t.Error(err)
+					return
+				}
+				l.id, l.until = resp.ID, time.Now()
+				put, err := b.client.Put(b.ctx, l.key, "v", clientv3.WithLease(l.id))
+				if err != nil {
+					b.t.Error(err)
+					return
+				}
+				l.revision = put.Header.Revision
+				all[i] = l
+			}
+		})
+	}
+	wg.Wait()
+	if b.t.Failed() {
+		b.t.FailNow()
+	}
+	return all
+}
+
+func (b *leaseBed) raftTerm(m *member) uint64 {
+	b.t.Helper()
+	s, err := b.client.Status(b.ctx, m.clientURL())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return s.RaftTerm
+}
+
+// renew renews a lease over the stream that all share.
+func (b *leaseBed) renew(l *leaseKey) {
+	ch, err := b.client.KeepAlive(b.ctx, l.id)
+	if err != nil {
+		b.t.Error(err)
+		return
+	}
+	for range ch {
+		b.renewed.Add(1)
+	}
+	if b.ctx.Err() == nil {
+		b.t.Errorf("%s: its lease of %v could not be renewed any more", l.key, l.ttl)
+	}
+}
+
+// renewAgain renews a lease each third of its TTL, over a stream each, and does
+// not give up by a clock of its own as etcd's client does.
+func (b *leaseBed) renewAgain(l *leaseKey) {
+	for b.ctx.Err() == nil {
+		if _, err := b.client.KeepAliveOnce(b.ctx, l.id); errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			b.t.Errorf("%s: its lease of %v is not there any more", l.key, l.ttl)
+			return
+		} else if err == nil {
+			b.renewed.Add(1)
+		}
+		select {
+		case <-time.After(l.ttl / 3):
+		case <-b.ctx.Done():
+		}
+	}
+}
+
+// watch notes when keys go.
+func (b *leaseBed) watch() {
+	for resp := range b.client.Watch(b.ctx, "l/", clientv3.WithPrefix(), clientv3.WithFilterPut(), clientv3.WithRev(b.kept[0].revision)) {
+		if err := resp.Err(); err != nil && b.ctx.Err() == nil {
+			b.t.Errorf("the watch has ended: %v", err)
+		}
+		b.mu.Lock()
+		for _, ev := range resp.Events {
+			b.gone[string(ev.Kv.Key)] = time.Now()
+		}
+		b.mu.Unlock()
+	}
+}
+
+// write writes again and again, to see for how long there is no leader.
+func (b *leaseBed) write() {
+	for b.ctx.Err() == nil {
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(b.ctx, 10*time.Second)
+		_, _ = b.client.Put(ctx, "other", "v") // what counts is how long it takes
+		cancel()
+		if took := time.Since(began); took > outageOfLeases {
+			b.outage.Add(int64(took))
+		}
+		time.Sleep(50 * time.Millisecond) // leaves the machine to the members
+	}
+}
+
+// verdict waits until the leases that nobody renews have ended, and looks at when
+// they did; the others must be there.
+func (b *leaseBed) verdict(witness *member) {
+	b.t.Helper()
+	eventually(b.t, time.Minute, "leases that nobody renews to end", func() error {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		n := 0
+		for _, l := range b.left {
+			if b.gone[l.key].IsZero() {
+				n++
+			}
+		}
+		if n > 0 {
+			return fmt.Errorf("%d of %d are there", n, len(b.left))
+		}
+		return nil
+	})
+	changes := b.raftTerm(witness) - b.term
+	late := leaseLate + time.Duration(changes)*leaseChange + time.Duration(b.outage.Load())
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var latest time.Duration
+	for _, l := range b.left {
+		gone := b.gone[l.key]
+		if lived := gone.Sub(l.from); lived < l.ttl {
+			b.t.Errorf("%s went %v after its lease of %v was asked for", l.key, lived, l.ttl)
+		}
+		over := gone.Sub(l.until) - l.ttl
+		if latest = max(latest, over); over > late {
+			b.t.Errorf("%s went %v after the end of its lease of %v, %v are allowed", l.key, over, l.ttl, late)
+		}
+	}
+	resp, err := b.client.Get(b.ctx, "l/kept/", clientv3.WithPrefix())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	there := map[string]int64{}
+	for _, kv := range resp.Kvs {
+		there[string(kv.Key)] = kv.ModRevision
+	}
+	for _, l := range b.kept {
+		if !b.gone[l.key].IsZero() || there[l.key] != l.revision {
+			b.t.Errorf("%s, of a lease of %v that was renewed, is gone", l.key, l.ttl)
+		}
+	}
+	b.t.Logf("%d renewals; %d changes of the leader, %v without one; leases ended up to %v late, of %v that are allowed",
+		b.renewed.Load(), changes, time.Duration(b.outage.Load()).Round(time.Millisecond), latest.Round(time.Millisecond), late.Round(time.Millisecond))
+}
+
+// leaderAndOthers waits until a member leads.
+func (g *group) leaderAndOthers() (leader *member, others []*member) {
+	g.t.Helper()
+	var clients []*clientv3.Client
+	for _, m := range g.members {
+		clients = append(clients, m.dial())
+	}
+	eventually(g.t, serveTimeout, "a leader", func() error {
+		if leader = g.leader(clients); leader == nil {
+			return errors.New("nobody leads")
+		}
+		return nil
+	})
+	for _, m := range g.members {
+		if m != leader {
+			others = append(others, m)
+		}
+	}
+	return leader, others
+}
+
+// A leader that stands still for longer than leases last ends none of them when
+// it wakes up: others look after them.
+func TestLeaseFault_leaderPaused(t *testing.T) {
+	t.Parallel()
+	g := start(t, 3, false)
+	leader, others := g.leaderAndOthers()
+	b := newLeaseBed(t, g, (*leaseBed).renew, others...)
+	pid := leader.proc.cmd.Process.Pid
+	for _, sig := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGCONT} {
+		if err := syscall.Kill(pid, sig); err != nil {
+			t.Fatal(err)
+		}
+		if sig == syscall.SIGSTOP {
+			time.Sleep(8 * time.Second) // longer than the shortest TTL
+		}
+	}
+	leader.serves()
+	b.verdict(others[0])
+}
+
+func TestLeaseFault_leaderKilled(t *testing.T) {
+	t.Parallel()
+	g := start(t, 3, false)
+	leader, others := g.leaderAndOthers()
+	b := newLeaseBed(t, g, (*leaseBed).renew, others...)
+	leader.proc.kill()
+	time.Sleep(2 * time.Second) // how long it is away
+	leader.launch()
+	leader.serves()
+	b.verdict(others[0])
+}
+
+// All members end at once: time without them counts for nobody.
+func TestLeaseFault_allKilled(t *testing.T) {
+	t.Parallel()
+	g := start(t, 3, false)
+	_, others := g.leaderAndOthers()
+	b := newLeaseBed(t, g, (*leaseBed).renewAgain, others...)
+	for _, m := range g.members {
+		m.proc.kill()
+	}
+	time.Sleep(6 * time.Second) // longer than the shortest TTL
+	g.launch()
+	g.serve()
+	b.verdict(others[0])
+}
+
+// A leader whose disk is slow goes on leading, or does not; renewals go on.
+func TestDiskRoot_leasesOfASlowLeader(t *testing.T) {
+	t.Parallel()
+	g := startDisks(t, conclave)
+	leader, others := g.leaderAndOthers()
+	b := newLeaseBed(t, g.group, (*leaseBed).renew, others...)
+	g.disk(leader, "delay", "sync", 400*time.Millisecond)
+	b.verdict(others[0])
+	g.disk(leader, "release")
+}
+
+// A leader whose disk hangs is replaced, and ends.
+func TestDiskRoot_leasesOfAHungLeader(t *testing.T) {
+	t.Parallel()
+	g := startDisks(t, conclave)
+	leader, others := g.leaderAndOthers()
+	b := newLeaseBed(t, g.group, (*leaseBed).renew, others...)
+	g.disk(leader, "hang", "sync")
+	b.verdict(others[0])
+	g.disk(leader, "release")
+}
