@@ -6,6 +6,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
+	"github.com/conclave-kv/conclave/auth"
 	"github.com/conclave-kv/conclave/internal/lockpb"
 	"github.com/conclave-kv/conclave/kv"
 )
@@ -84,8 +85,8 @@ func (o *observer) watch(what kv.Watch, see func(*pb.ResponseHeader, *mvccpb.Eve
 			return nil
 		}
 		// Whether it may be seen is asked again, since rights change.
-		who, asked := identifier{backend: o.kv.backend}, &pb.WatchCreateRequest{Key: what.Key, RangeEnd: what.End}
-		if err := who.decide(o.stream.Context(), pb.Watch_Watch_FullMethodName, asked); err != nil {
+		who, asked := auth.FromContext(o.stream.Context()), &pb.WatchCreateRequest{Key: what.Key, RangeEnd: what.End}
+		if err := auth.Reauthorize(o.kv.backend.AuthView(), who, pb.Watch_Watch_FullMethodName, asked, nil); err != nil {
 			return err
 		}
 		for _, e := range u.Events {

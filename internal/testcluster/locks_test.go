@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/conclave-kv/conclave/internal/lockpb"
 	"github.com/conclave-kv/conclave/internal/testcluster"
@@ -86,4 +88,36 @@ func leaderOf(t *testing.T, c *testcluster.Cluster, clients []*clientv3.Client) 
 		return false
 	})
 	return lead
+}
+
+// An observer sees no value that is proclaimed after it has lost the right to.
+func TestLocks_observerLosesTheRight(t *testing.T) {
+	c := testcluster.Start(t, 1, testcluster.Options{})
+	setUpUsers(t, client(t, c.Members[0].ClientURL))
+	ctx := within(t)
+	root := userClient(t, "root", c.Members[0].ClientURL)
+	conn := raw(t, c.Members[0].ClientURL)
+	elections := lockpb.NewElectionClient(conn)
+	as := bearing(ctx, login(t, conn, "root"))
+	led, err := elections.Campaign(as, &lockpb.CampaignRequest{Name: []byte("a"), Value: []byte("first")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	observed, err := elections.Observe(bearing(ctx, login(t, conn, "alice")), &lockpb.LeaderRequest{Name: []byte("a")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp, err := observed.Recv(); err != nil || string(resp.Kv.Value) != "first" {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	if _, err := root.RoleRevokePermission(ctx, "a", "a/", "a0"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := elections.Proclaim(as, &lockpb.ProclaimRequest{Leader: led.Leader, Value: []byte("not to be seen")}); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := observed.Recv()
+	if s := status.Convert(err); s.Code() != codes.PermissionDenied {
+		t.Errorf("after the loss: %v, %v", resp, err)
+	}
 }
