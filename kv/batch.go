@@ -119,6 +119,7 @@ func (b *Batch) Put(r *pb.PutRequest, a Answer) (*pb.PutResponse, error) {
 // putOp performs a put of the open request.
 func (b *Batch) putOp(r *pb.PutRequest, a Answer) (*pb.PutResponse, error) {
 	value, lease := r.Value, r.Lease
+	b.st.opts.Counts.put(r.Key, value)
 	var prev *mvccpb.KeyValue
 	keep := r.IgnoreValue || r.IgnoreLease
 	owes := r.PrevKv && a == Lazy && b.quick <= 0 && !keep

@@ -3,6 +3,7 @@ package kv
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"go.etcd.io/bbolt"
@@ -232,4 +233,32 @@ func TestStore_prunesApart(t *testing.T) {
 		t.Error("Prune left something")
 	}
 	f.check()
+}
+
+// Operations are counted as etcd does: those of a transaction too, whether somebody
+// waits for the answer or not.
+func TestCounts_operations(t *testing.T) {
+	var c Counts
+	f := newFixture(t, Options{Counts: &c})
+	f.put("k", "value")
+	f.del("k", "")
+	f.del("k", "") // nothing is there
+	put := &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("k")}}}
+	get := &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte("k")}}}
+	for _, answer := range []Answer{None, Full} {
+		for _, ops := range [][]*pb.RequestOp{{put}, {put, get}} {
+			f.batch(func(b *Batch) {
+				if _, err := b.Txn(&pb.TxnRequest{Success: ops}, answer); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+	}
+	if _, err := f.s.View().Range(get.GetRequestRange()); err != nil {
+		t.Fatal(err)
+	}
+	got := []int64{c.Puts.Load(), c.Deletes.Load(), c.Ranges.Load(), c.Txns.Load(), c.PutBytes.Load()}
+	if want := []int64{5, 2, 3, 2, 10}; !slices.Equal(got, want) {
+		t.Errorf("counted %v, want %v", got, want)
+	}
 }

@@ -17,6 +17,7 @@ func (b *Batch) DeleteRange(r *pb.DeleteRangeRequest, a Answer) (*pb.DeleteRange
 // deleteOp performs a deletion of the open request.
 func (b *Batch) deleteOp(r *pb.DeleteRangeRequest, a Answer) (*pb.DeleteRangeResponse, error) {
 	sp := spanOf(r.Key, r.RangeEnd)
+	b.st.opts.Counts.Deletes.Add(1)
 	if a == None {
 		b.deleteSpan(sp)
 		return nil, nil

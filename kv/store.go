@@ -25,6 +25,8 @@ type Options struct {
 	PruneStep int
 	// PruneApart has only Prune do so, and not every batch.
 	PruneApart bool
+	// Counts, if any, are added to by what the store does, and by nobody else.
+	Counts *Counts
 
 	loadChunk int // sortChunk, less in tests
 }
@@ -46,6 +48,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.loadChunk == 0 {
 		o.loadChunk = sortChunk
+	}
+	if o.Counts == nil {
+		o.Counts = &Counts{}
 	}
 	if o.PruneStep <= 0 {
 		o.PruneStep = DefaultPruneStep

@@ -16,6 +16,7 @@ type txn struct {
 	// passes come to the transactions.
 	taken   []bool
 	at      int  // next of taken, in run
+	ops     int  // performed so far
 	deletes bool // the chosen branches delete
 	keeps   bool // the chosen branches put with ignore_value or ignore_lease
 }
@@ -128,6 +129,9 @@ func (t *txn) checkPut(r *pb.PutRequest) error {
 // as etcd's.
 func (t *txn) run(r *pb.TxnRequest) (*pb.TxnResponse, error) {
 	resp, err := t.perform(r)
+	if t.ops > 1 {
+		t.st.opts.Counts.Txns.Add(1)
+	}
 	if err != nil || t.answer == None {
 		return nil, err
 	}
@@ -161,8 +165,12 @@ func (t *txn) perform(r *pb.TxnRequest) (*pb.TxnResponse, error) {
 // op performs one operation of a chosen branch. An operation that names
 // nothing is refused before it comes here; it does nothing.
 func (t *txn) op(op *pb.RequestOp) (*pb.ResponseOp, error) {
+	if op.GetRequestTxn() == nil {
+		t.ops++
+	}
 	switch op := op.GetRequest().(type) {
 	case *pb.RequestOp_RequestRange:
+		t.st.opts.Counts.Ranges.Add(1)
 		if t.answer == None {
 			return nil, nil
 		}

@@ -25,6 +25,7 @@ func (v *View) Len() int { return v.root.live }
 // A view that is older than the newest compaction may answer ErrCompacted where
 // a value has left the file meanwhile.
 func (v *View) Range(r *pb.RangeRequest) (*pb.RangeResponse, error) {
+	v.st.opts.Counts.Ranges.Add(1)
 	return v.answerRange(r)
 }
 

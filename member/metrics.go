@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -19,6 +20,7 @@ type memberMetrics struct {
 	commits          prometheus.Histogram
 	defrags          prometheus.Histogram
 	defragging       prometheus.Gauge
+	hash, hashRev    prometheus.Histogram
 	leases           *leaseFigures
 }
 
@@ -35,6 +37,11 @@ func newMemberMetrics(m *Member) *memberMetrics {
 	own.defrags = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "etcd_disk_backend_defrag_duration_seconds",
 		Help:    "The latency distribution of backend defragmentation.",
 		Buckets: prometheus.ExponentialBuckets(.1, 2, 13)}) // 100 ms to 410 s
+	hashBuckets := prometheus.ExponentialBuckets(.01, 2, 15) // 10 ms to 164 s
+	own.hash = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "etcd_mvcc_hash_duration_seconds",
+		Help: "The latency distribution of storage hash operation.", Buckets: hashBuckets})
+	own.hashRev = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "etcd_mvcc_hash_rev_duration_seconds",
+		Help: "The latency distribution of storage hash by revision operation.", Buckets: hashBuckets})
 	own.defragging = prometheus.NewGauge(prometheus.GaugeOpts{Name: "etcd_disk_defrag_inflight",
 		Help: "Whether or not defrag is active on the member. 1 means active, 0 means not."})
 	m.cfg.Registry.MustRegister(own.defrags, own.defragging, own.promotions, own.promotionsFailed, own.commits, clusterVersion{m}, alarmFigures{m},
@@ -45,6 +52,8 @@ func newMemberMetrics(m *Member) *memberMetrics {
 	own.leases = newLeaseFigures(m)
 	m.cfg.Registry.MustRegister(m.raftFigures()...)
 	m.cfg.Registry.MustRegister(m.stateFigures()...)
+	m.cfg.Registry.MustRegister(m.keyFigures()...)
+	m.cfg.Registry.MustRegister(own.hash, own.hashRev)
 	return own
 }
 
@@ -69,6 +78,23 @@ func (m *Member) raftFigures() []prometheus.Collector {
 			func() float64 { return float64(m.proposer.pending.Load()) }),
 		counter("etcd_server_proposals_failed_total", "The total number of failed proposals seen.",
 			func() float64 { return float64(m.proposer.failed.Load()) }),
+	}
+}
+
+// keyFigures are about what was done with keys, here as on every member.
+func (m *Member) keyFigures() []prometheus.Collector {
+	counts := m.machine.Counts()
+	total := func(n *atomic.Int64) func() float64 { return func() float64 { return float64(n.Load()) } }
+	return []prometheus.Collector{
+		counter("etcd_mvcc_put_total", "Total number of puts seen by this member.", total(&counts.Puts)),
+		counter("etcd_mvcc_delete_total", "Total number of deletes seen by this member.", total(&counts.Deletes)),
+		counter("etcd_mvcc_range_total", "Total number of ranges seen by this member.", total(&counts.Ranges)),
+		counter("etcd_mvcc_txn_total", "Total number of txns seen by this member.", total(&counts.Txns)),
+		gauge("etcd_debugging_mvcc_total_put_size_in_bytes", "The total size of put kv pairs seen by this member.", total(&counts.PutBytes)),
+		gauge("etcd_debugging_auth_revision", "The current revision of auth store.",
+			func() float64 { return float64(m.View().Auth.Revision()) }),
+		gauge("etcd_mvcc_db_open_read_transactions", "The number of currently open read transactions.",
+			func() float64 { return float64(m.machine.OpenReads()) }),
 	}
 }
 

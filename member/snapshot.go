@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -88,7 +89,9 @@ func (m *Member) Hash(ctx context.Context) (*pb.HashResponse, error) {
 		return nil, err
 	}
 	revision := m.View().KV.Rev()
+	start := time.Now()
 	sum, err := m.machine.Hash()
+	m.metrics.hash.Observe(time.Since(start).Seconds())
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +105,9 @@ func (m *Member) HashKV(ctx context.Context, revision int64) (*pb.HashKVResponse
 		return nil, err
 	}
 	defer m.hashing.leave()
+	start := time.Now()
 	h, err := m.machine.HashKV(revision)
+	m.metrics.hashRev.Observe(time.Since(start).Seconds())
 	if err != nil {
 		return nil, err
 	}

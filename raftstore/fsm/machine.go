@@ -107,7 +107,7 @@ func (noSink) Installed(*View)                 {}
 
 // Open opens or creates the state file and loads what readers need of it.
 func Open(o Options) (*Machine, error) {
-	keys := kv.Options{PruneStep: min(o.PruneStep, kv.DefaultPruneStep), PruneApart: o.PruneApart}
+	keys := kv.Options{PruneStep: min(o.PruneStep, kv.DefaultPruneStep), PruneApart: o.PruneApart, Counts: &kv.Counts{}}
 	f, l, err := openFile(o.Path, os.O_CREATE, o.Quota, keys)
 	if err != nil {
 		return nil, err
@@ -181,6 +181,13 @@ func (m *Machine) Prune() bool {
 	f.queue.push(&changeSet{at: m.at, keys: keys})
 	return true
 }
+
+// Counts are the operations on keys since the start. Safe for concurrent use.
+func (m *Machine) Counts() *kv.Counts { return m.keys.Counts }
+
+// OpenReads is how many read transactions of the state file are open. Safe for
+// concurrent use.
+func (m *Machine) OpenReads() int { return m.file.Load().db.Load().Stats().OpenTxN }
 
 // Pruned counts the revisions that compactions have taken away here since the start.
 // Safe for concurrent use.

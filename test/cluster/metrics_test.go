@@ -33,6 +33,11 @@ var etcdsNames = strings.Fields(`
 	etcd_network_client_grpc_received_bytes_total etcd_network_client_grpc_sent_bytes_total
 	etcd_mvcc_db_total_size_in_bytes etcd_mvcc_db_total_size_in_use_in_bytes
 	etcd_debugging_mvcc_current_revision etcd_debugging_mvcc_compact_revision etcd_debugging_mvcc_keys_total
+	etcd_debugging_mvcc_db_compaction_keys_total etcd_debugging_mvcc_db_compaction_last
+	etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds etcd_debugging_mvcc_db_compaction_total_duration_milliseconds
+	etcd_debugging_mvcc_index_compaction_pause_duration_milliseconds etcd_debugging_mvcc_total_put_size_in_bytes etcd_debugging_auth_revision
+	etcd_mvcc_put_total etcd_mvcc_delete_total etcd_mvcc_range_total etcd_mvcc_txn_total
+	etcd_mvcc_hash_duration_seconds etcd_mvcc_hash_rev_duration_seconds etcd_mvcc_db_open_read_transactions
 	grpc_server_started_total grpc_server_handled_total grpc_server_msg_received_total grpc_server_msg_sent_total
 	promhttp_metric_handler_requests_total promhttp_metric_handler_requests_in_flight
 	process_resident_memory_bytes go_goroutines`)
@@ -43,6 +48,29 @@ var rareNames = strings.Fields(`
 	etcd_network_snapshot_send_success etcd_network_snapshot_send_failures etcd_network_snapshot_send_total_duration_seconds
 	etcd_network_snapshot_receive_success etcd_network_snapshot_receive_failures
 	etcd_server_healthcheck etcd_server_healthchecks_total`)
+
+// notYet is the reason for what conclave may have at any time.
+const notYet = "watches are not counted yet"
+
+// absentNames are etcd's metrics that conclave has not, with the reason.
+func absentNames() map[string]string {
+	absent := map[string]string{}
+	for reason, names := range map[string]string{
+		"the store of etcd v2 is gone": "etcd_debugging_store_expires_total etcd_debugging_store_watch_requests_total etcd_debugging_store_watchers",
+		notYet:                         "etcd_debugging_mvcc_pending_events_total etcd_debugging_mvcc_watch_stream_total etcd_debugging_mvcc_watcher_total etcd_debugging_mvcc_slow_watcher_total etcd_debugging_mvcc_events_total",
+		"there is no proxy":            "etcd_grpc_proxy_cache_hits_total etcd_grpc_proxy_cache_keys_total etcd_grpc_proxy_cache_misses_total etcd_grpc_proxy_events_coalescing_total etcd_grpc_proxy_watchers_coalescing_total",
+		"the state file is the snapshot: none is saved":   "etcd_debugging_snap_save_marshalling_duration_seconds etcd_debugging_snap_save_total_duration_seconds etcd_snap_fsync_duration_seconds etcd_snap_db_fsync_duration_seconds etcd_snap_db_save_total_duration_seconds",
+		"gates are not switched while running":            "etcd_server_feature_enabled",
+		"watches are pulled; there is no loop that sends": "etcd_debugging_server_watch_send_loop_control_stream_duration_seconds etcd_debugging_server_watch_send_loop_progress_duration_seconds etcd_debugging_server_watch_send_loop_watch_stream_duration_per_event_seconds etcd_debugging_server_watch_send_loop_watch_stream_duration_seconds",
+		"one commit is not divided":                       "etcd_debugging_disk_backend_commit_rebalance_duration_seconds etcd_debugging_disk_backend_commit_spill_duration_seconds etcd_debugging_disk_backend_commit_write_duration_seconds",
+		"the time of requests is told by --metrics extensive, of syncs by etcd_disk_wal_fsync_duration_seconds": "etcd_server_apply_duration_seconds etcd_server_range_duration_seconds etcd_server_request_duration_seconds etcd_disk_wal_write_duration_seconds etcd_disk_backend_snapshot_duration_seconds",
+	} {
+		for _, name := range strings.Fields(names) {
+			absent[name] = reason
+		}
+	}
+	return absent
+}
 
 // growsOnly is a gauge in etcd, although it only grows.
 const growsOnly = "etcd_disk_wal_write_bytes_total"
@@ -82,14 +110,18 @@ func TestMetrics_sameNamesAsEtcds(t *testing.T) {
 			}
 		}
 	}
-	var missing []string
+	absent := absentNames()
 	for name := range theirs {
-		if _, there := ours[name]; !there && strings.HasPrefix(name, "etcd_") {
-			missing = append(missing, name)
+		_, there := ours[name]
+		switch reason, told := absent[name]; {
+		case !strings.HasPrefix(name, "etcd_"):
+		case there && told && reason != notYet:
+			t.Errorf("conclave has %s, which is said to be absent: %s", name, reason)
+		case !there && !told:
+			t.Errorf("conclave has no %s, and no reason is given", name)
 		}
 	}
-	slices.Sort(missing)
-	t.Logf("%d metrics of etcd's that conclave has not: %s", len(missing), strings.Join(missing, " "))
+	t.Logf("%d metrics of etcd's are absent", len(absent))
 }
 
 // series is what a scrape shows of one metric.
