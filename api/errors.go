@@ -88,6 +88,7 @@ var errorTable = []struct {
 	{auth.ErrOldRevision, rpctypes.ErrGRPCAuthOldRevision},
 	{auth.ErrPermissionDenied, rpctypes.ErrGRPCPermissionDenied},
 	{member.ErrPasswordTooLong, status.Error(codes.InvalidArgument, "etcdserver: "+member.ErrPasswordTooLong.Error())},
+	{member.ErrPasswordTooShort, status.Error(codes.InvalidArgument, "etcdserver: "+member.ErrPasswordTooShort.Error())},
 	{member.ErrLoginsBusy, status.Error(codes.ResourceExhausted, "etcdserver: "+member.ErrLoginsBusy.Error())},
 
 	{kv.ErrCompacted, rpctypes.ErrGRPCCompacted},

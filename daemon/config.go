@@ -128,6 +128,8 @@ type Config struct {
 	AuthToken    string
 	AuthTokenTTL uint
 	BcryptCost   uint
+	// AuthMinPasswordLength is how many bytes new passwords have at least, up to 72.
+	AuthMinPasswordLength uint
 
 	// KeepAliveMinTime is the shortest interval at which a client may ping;
 	// the server pings an idle connection after KeepAliveInterval and closes

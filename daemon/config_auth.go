@@ -20,7 +20,13 @@ func (c Config) jwt() (*token.JWT, error) {
 	return j, nil
 }
 
+// longestPassword is what bcrypt looks at, in bytes.
+const longestPassword = 72
+
 func (c Config) validateAuth() error {
+	if c.AuthMinPasswordLength > longestPassword {
+		return fmt.Errorf("--auth-min-password-length=%d leaves no password; passwords have at most %d bytes", c.AuthMinPasswordLength, longestPassword)
+	}
 	_, err := c.jwt()
 	return err
 }

@@ -211,6 +211,8 @@ func (d *Daemon) memberConfig() member.Config {
 		JWT:       jwt,
 		TokenTTL:  d.cfg.tokenTTL(),
 
+		MinPassword: int(d.cfg.AuthMinPasswordLength),
+
 		FirstBatch: firstBatch(),
 		Fatal:      d.fail,
 		Log:        d.log,

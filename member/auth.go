@@ -114,8 +114,16 @@ func (m *Member) AuthDisable(ctx context.Context, r *pb.AuthDisableRequest) (*pb
 	return &pb.AuthDisableResponse{Header: h}, nil
 }
 
+// hash turns a new password into what is replicated of it.
+func (m *Member) hash(ctx context.Context, password string) (string, error) {
+	if len(password) < m.cfg.MinPassword {
+		return "", ErrPasswordTooShort
+	}
+	return m.passwords.Hash(ctx, password)
+}
+
 // UserAdd makes a user; the password becomes its hash before it leaves this
-// member. Errors: token.ErrPasswordTooLong, token.ErrBusy, those of
+// member. Errors: ErrPasswordTooShort, ErrPasswordTooLong, ErrLoginsBusy, those of
 // auth.Store.UserAdd.
 func (m *Member) UserAdd(ctx context.Context, r *pb.AuthUserAddRequest) (*pb.AuthUserAddResponse, error) {
 	if err := m.admit(ctx, fsm.KindUserAdd, r); err != nil {
@@ -124,7 +132,7 @@ func (m *Member) UserAdd(ctx context.Context, r *pb.AuthUserAddRequest) (*pb.Aut
 	hash := ""
 	if !r.GetOptions().GetNoPassword() {
 		var err error
-		if hash, err = m.passwords.Hash(ctx, r.GetPassword()); err != nil {
+		if hash, err = m.hash(ctx, r.GetPassword()); err != nil {
 			return nil, err
 		}
 	}
@@ -141,7 +149,7 @@ func (m *Member) UserChangePassword(ctx context.Context, r *pb.AuthUserChangePas
 	if err := m.admit(ctx, fsm.KindUserChangePassword, r); err != nil {
 		return nil, err
 	}
-	hash, err := m.passwords.Hash(ctx, r.GetPassword())
+	hash, err := m.hash(ctx, r.GetPassword())
 	if err != nil {
 		return nil, err
 	}

@@ -75,6 +75,8 @@ var (
 	ErrLeaseTooLong = errors.New("too large lease TTL")
 	// ErrPasswordTooLong: a password has more than 72 bytes.
 	ErrPasswordTooLong = token.ErrPasswordTooLong
+	// ErrPasswordTooShort: a password has fewer bytes than --auth-min-password-length.
+	ErrPasswordTooShort = errors.New("password is shorter than --auth-min-password-length allows")
 	// ErrLoginsBusy: too many passwords are being checked.
 	ErrLoginsBusy = token.ErrBusy
 	// ErrTooManySnapshots: as many snapshots of this member are being read as may

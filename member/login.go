@@ -58,8 +58,10 @@ func (m *Member) login(ctx context.Context, user, password string) (text string,
 	case u != nil && !u.HasPassword():
 		return "", auth.ErrNoPassword
 	case u == nil:
-		_, err := m.passwords.Check(ctx, nil, password)
-		return "", errors.Join(err, auth.ErrFailed)
+		if _, err := m.passwords.Check(ctx, nil, password); err != nil {
+			return "", err
+		}
+		return "", auth.ErrFailed
 	}
 	login, err := m.logins.Enter(ctx, user, u.PasswordHash(), password)
 	switch {

@@ -73,6 +73,8 @@ type Config struct {
 	Passwords *token.Passwords
 	JWT       *token.JWT
 	TokenTTL  time.Duration
+	// MinPassword is how many bytes passwords that are given have at least.
+	MinPassword int
 	// FirstBatch is a batch id to count from that is, as far as chance can
 	// make it so, far from where any other member counts, and from where this
 	// one did before a restart.

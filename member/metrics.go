@@ -114,6 +114,7 @@ func (m *Member) stateFigures() []prometheus.Collector {
 		gauge("etcd_debugging_mvcc_current_revision", "The current revision of store.", func() float64 { return float64(m.View().KV.Rev()) }),
 		gauge("etcd_debugging_mvcc_compact_revision", "The revision of the last compaction in store.", func() float64 { return float64(m.View().KV.CompactRev()) }),
 		gauge("etcd_debugging_mvcc_keys_total", "Total number of keys.", func() float64 { return float64(m.View().KV.Len()) }),
+		gauge("etcd_debugging_auth_revision", "The current revision of auth store.", func() float64 { return float64(m.AuthView().Revision()) }),
 		gauge("etcd_mvcc_db_total_size_in_bytes", "Total size of the underlying database physically allocated in bytes.",
 			size(func(total, _ int64) int64 { return total })),
 		gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Total size of the underlying database logically in use in bytes.",

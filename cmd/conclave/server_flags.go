@@ -84,6 +84,7 @@ func securityFlags() []serverFlag {
 		listFlag("host-whitelist", "hosts that plaintext HTTP requests may name (default: any, browsers only this member's)", func(c *daemon.Config) *[]string { return &c.HostWhitelist }),
 		textFlag("auth-token", "simple, or jwt,sign-method=M,priv-key=F,pub-key=F,ttl=D (default: simple)", func(c *daemon.Config) *string { return &c.AuthToken }),
 		numberFlag("auth-token-ttl", "seconds that a simple token lasts without being used (default: 300)", func(c *daemon.Config) *uint { return &c.AuthTokenTTL }),
+		numberFlag("auth-min-password-length", "bytes that new passwords have at least (default: 0)", func(c *daemon.Config) *uint { return &c.AuthMinPasswordLength }),
 		numberFlag("bcrypt-cost", "how slow passwords are checked, 4 to 31 (default: 10)", func(c *daemon.Config) *uint { return &c.BcryptCost }),
 		textFlag("tls-min-version", "TLS1.2 or TLS1.3 (default: TLS1.2)", func(c *daemon.Config) *string { return &c.TLSMinVersion }),
 		textFlag("tls-max-version", "TLS1.2 or TLS1.3 (default: Go's)", func(c *daemon.Config) *string { return &c.TLSMaxVersion }),
