@@ -15,6 +15,12 @@ const (
 	tagLease   = 6<<3 | 0
 )
 
+// What a tag may be: fields are numbered from 1 to 2^29-1.
+const (
+	minTag = 1 << 3
+	maxTag = (1<<29-1)<<3 | 7
+)
+
 // A record is a decoded mvccpb.KeyValue. Decoded slices alias the encoding.
 type record struct {
 	key, value           []byte
@@ -75,12 +81,13 @@ func appendIntField(b []byte, tag byte, v int64) []byte {
 }
 
 // decode reads an encoding of mvccpb.KeyValue with its fields in any order.
-// Unknown fields are skipped. It reports whether b is well formed.
+// Unknown fields are skipped. It reports whether b is well formed, and takes
+// nothing that protobuf refuses, which etcd and its tools decode it with.
 func (r *record) decode(b []byte) bool {
 	*r = record{}
 	for len(b) > 0 {
 		tag, n := binary.Uvarint(b)
-		if n <= 0 {
+		if n <= 0 || tag < minTag || tag > maxTag {
 			return false
 		}
 		b = b[n:]

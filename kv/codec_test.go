@@ -48,6 +48,8 @@ func FuzzRecord_decodesAsProtobuf(f *testing.F) {
 	f.Add(seed)
 	f.Add(append(protowire.AppendVarint(protowire.AppendTag(nil, 99, protowire.VarintType), 7), seed...))
 	f.Add([]byte{0x3d, 1, 2, 3, 4, 0x0a, 1, 'k'})
+	f.Add([]byte{0x0a, 1, 'k', 0x02, 1, 'v'}) // a field 0
+	f.Add(append(protowire.AppendVarint(nil, 1<<32), seed...))
 	f.Add([]byte{0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var r record
@@ -55,8 +57,8 @@ func FuzzRecord_decodesAsProtobuf(f *testing.F) {
 			return // refusing is safe: the process stops and says so
 		}
 		var kv mvccpb.KeyValue
-		if proto.Unmarshal(b, &kv) != nil {
-			return // groups and invalid tags, which nobody writes
+		if err := proto.Unmarshal(b, &kv); err != nil {
+			t.Fatalf("%x is taken, and protobuf says %v", b, err)
 		}
 		got := mvccpb.KeyValue{Key: r.key, Value: r.value, CreateRevision: r.create, ModRevision: r.mod, Version: r.version, Lease: r.lease}
 		kv.ProtoReflect().SetUnknown(nil)

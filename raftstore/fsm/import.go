@@ -198,10 +198,12 @@ func digest(tx *bbolt.Tx) (string, error) {
 		h.Write([]byte{':'})
 		h.Write(b)
 	}
+	mapped := residentOf(tx)
 	err := tx.ForEach(func(name []byte, b *bbolt.Bucket) error {
 		h.Write([]byte{'/'})
 		put(name)
 		return b.ForEach(func(k, v []byte) error {
+			mapped.read(len(k) + len(v))
 			put(k)
 			put(v)
 			return nil

@@ -97,6 +97,7 @@ func checkPages(f *os.File) error {
 	defer func() { _ = syscall.Munmap(data) }()      // of reading only
 	_ = syscall.Madvise(data, syscall.MADV_WILLNEED) // a hint
 	w := walk{meta: m, data: data, seen: make([]uint64, m.pages/64+1)}
+	w.resident.forget = func() { _ = syscall.Madvise(data, syscall.MADV_DONTNEED) } // a hint
 	w.visit(0, nil, nil, m.root)
 	for len(w.next) > 0 {
 		s := w.next[len(w.next)-1]
@@ -121,6 +122,8 @@ type walk struct {
 	data []byte // the pages in use
 	seen []uint64
 	next []step
+
+	resident resident
 }
 
 func (w *walk) visit(from uint64, lo, hi []byte, id uint64) {
@@ -161,6 +164,7 @@ func (w *walk) extent(from, id uint64) ([]byte, error) {
 		}
 	}
 	p := w.data[at : at+int64(overflow+1)*w.pageSize]
+	w.resident.read(len(p))
 	if got := binary.NativeEndian.Uint64(p); got != id {
 		return nil, w.damaged(id, "it says that it is page %d", got)
 	}

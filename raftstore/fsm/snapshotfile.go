@@ -50,10 +50,12 @@ func (s *SnapshotStatus) load(tx *bbolt.Tx) error {
 	s.Version = string(tx.Bucket(bucketMeta).Get(keyStorageVersion))
 	h := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	living := make(map[string]struct{})
+	mapped := residentOf(tx)
 	err := tx.ForEach(func(name []byte, b *bbolt.Bucket) error {
 		h.Write(name)
 		keys := string(name) == "key"
 		return b.ForEach(func(k, v []byte) error {
+			mapped.read(len(k) + len(v))
 			h.Write(k)
 			h.Write(v)
 			if keys {

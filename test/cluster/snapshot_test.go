@@ -6,7 +6,9 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -207,6 +209,33 @@ func TestSnapshot_crossesBothWays(t *testing.T) {
 			to.fill(9)
 			to.hash(0)
 		})
+	}
+}
+
+// Saving and restoring show on a terminal how far they are, with bytes and rate,
+// and nowhere else: no control characters in a log.
+func TestSnapshot_progressOnTerminals(t *testing.T) {
+	t.Parallel()
+	g := start(t, 1, false)
+	if _, err := g.members[0].dial().Put(t.Context(), "key", strings.Repeat("v", 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(g.dir, "backup.db")
+	for _, tt := range []struct{ verb, command string }{
+		{"saving", conclave + " snapshot save " + file + " --endpoints " + g.members[0].clientURL()},
+		{"restoring", conclave + " snapshot restore " + file + " --data-dir restored"},
+	} {
+		plain := must(t, g.dir, "sh", "-c", tt.command)
+		if strings.ContainsAny(plain, "\r\x1b") || strings.Contains(plain, tt.verb) {
+			t.Errorf("into a pipe: %q", plain)
+		}
+		if err := os.RemoveAll(filepath.Join(g.dir, "restored")); err != nil {
+			t.Fatal(err)
+		}
+		drawn := must(t, g.dir, installed(t, "script"), "-qec", tt.command, "/dev/null")
+		if want := regexp.MustCompile(`\r` + tt.verb + ` \[={30}\] 100% \d+\.\d MB of \d+\.\d MB, [\d.]+ [kMG]?B/s`); !want.MatchString(drawn) {
+			t.Errorf("on a terminal: %q", drawn)
+		}
 	}
 }
 
