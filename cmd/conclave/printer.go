@@ -35,6 +35,7 @@ type printer interface {
 	endpointStatus([]endpointStatus) error
 	raftReports([]raftAnswer) error
 	snapshotStatus(snapshotStatus) error
+	auth(m authMessage, text string) error // text is the default format's
 }
 
 // newPrinter returns the printer for --write-out. hex is --hex.
