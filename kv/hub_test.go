@@ -240,3 +240,28 @@ func TestStream_range(t *testing.T) {
 		}
 	}
 }
+
+// Answers come in order, and a burst of them leaves no room behind.
+func TestStream_answersTakenLeaveNoRoom(t *testing.T) {
+	f := newHubFixture(t, hubLimits{streamBytes, streamEvents, inboxBytes, hubBytes, defaultReplay})
+	s := f.hub.NewStream()
+	defer s.Close()
+	for _, burst := range []int{1, maxAnswers, 1} {
+		var want []int64
+		for range burst {
+			id, err := s.Create(0, Watch{Key: []byte("k")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, id)
+		}
+		for _, id := range want {
+			if u, ok, err := s.Next(); !ok || err != nil || u.Kind != Created || u.ID != id {
+				t.Fatalf("got %+v, %t, %v; want the creation of %d", u, ok, err, id)
+			}
+		}
+		if n := cap(s.answers); n > keptAnswers {
+			t.Errorf("after %d answers there is room for %d", burst, n)
+		}
+	}
+}

@@ -69,8 +69,12 @@ type Stream struct {
 	waits         bool     // is in the hub's waiting list; guarded by its mu
 }
 
-// maxAnswers is how many answers may wait before Crowded.
-const maxAnswers = 64
+// maxAnswers is how many answers may wait before Crowded; for keptAnswers there is
+// room also while none waits.
+const (
+	maxAnswers  = 64
+	keptAnswers = 4
+)
 
 // NewStream makes a stream, which must be closed.
 func (h *Hub) NewStream() *Stream {

@@ -2,6 +2,7 @@ package kv
 
 import (
 	"errors"
+	"slices"
 	"sort"
 )
 
@@ -20,7 +21,8 @@ func (s *Stream) Next() (u Update, ok bool, err error) {
 			return u, false, ErrClosed
 		case len(s.answers) > 0:
 			u = s.answers[0]
-			if s.answers = s.answers[1:]; len(s.answers) == 0 {
+			// Mostly there is one at a time, whose place the next one takes.
+			if s.answers = slices.Delete(s.answers, 0, 1); len(s.answers) == 0 && cap(s.answers) > keptAnswers {
 				s.answers = nil
 			}
 			s.mu.Unlock()
