@@ -91,8 +91,6 @@ func (m *Member) keyFigures() []prometheus.Collector {
 		counter("etcd_mvcc_range_total", "Total number of ranges seen by this member.", total(&counts.Ranges)),
 		counter("etcd_mvcc_txn_total", "Total number of txns seen by this member.", total(&counts.Txns)),
 		gauge("etcd_debugging_mvcc_total_put_size_in_bytes", "The total size of put kv pairs seen by this member.", total(&counts.PutBytes)),
-		gauge("etcd_debugging_auth_revision", "The current revision of auth store.",
-			func() float64 { return float64(m.View().Auth.Revision()) }),
 		gauge("etcd_mvcc_db_open_read_transactions", "The number of currently open read transactions.",
 			func() float64 { return float64(m.machine.OpenReads()) }),
 	}
