@@ -9,6 +9,7 @@
 //
 //	go run ./bench run        puts and gets: rates, latencies, CPU, ratios
 //	go run ./bench watch      watches and leases: events, delays, memory, renewals
+//	go run ./bench leases     puts beside 100,000 leases that are renewed
 //	go run ./bench failover   kill -9 of the leader: time to the next write
 //	go run ./bench gaps       the leader's death, pause and disk hang: longest time without a write
 //	go run ./bench install    a member joins a cluster with a large state under load

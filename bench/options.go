@@ -39,6 +39,7 @@ type options struct {
 	fsyncDelay time.Duration // added to every fsync; positive only with disks of their own
 	state      int           // install: MiB that the cluster holds
 	clients    int           // install: writers beside it
+	leases     int           // leases: how many
 }
 
 // defaults are what one measuring command does without flags.
@@ -52,7 +53,7 @@ type defaults struct {
 
 // parseOptions reads the flags of a measuring command.
 func parseOptions(name string, d defaults, args []string) (options, error) {
-	o := options{state: 1, clients: 1}
+	o := options{state: 1, clients: 1, leases: 1}
 	var systems string
 	set := flag.NewFlagSet("bench "+name, flag.ContinueOnError)
 	set.StringVar(&systems, "systems", d.systems, "systems to measure, in turn")
@@ -88,7 +89,7 @@ func (o options) validate(known []string) error {
 			return fmt.Errorf("-systems %q: name each of %s at most once", strings.Join(o.systems, ","), strings.Join(known, ", "))
 		}
 	}
-	for name, n := range map[string]int{"rounds": o.rounds, "conns": o.conns, "keys": o.keys, "value": o.value, "state": o.state, "clients": o.clients} {
+	for name, n := range map[string]int{"rounds": o.rounds, "conns": o.conns, "keys": o.keys, "value": o.value, "state": o.state, "clients": o.clients, "leases": o.leases} {
 		if n < 1 {
 			return fmt.Errorf("-%s %d: use 1 or more", name, n)
 		}
