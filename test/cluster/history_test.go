@@ -109,6 +109,7 @@ func playHistory(t *testing.T, sys faulty, seed uint64) {
 	h.follow(following, &watching)
 	h.writers = startWriters(h, seed)
 	defer h.writers.end()
+	h.install()
 	for _, i := range h.rng.Perm(len(faults)) {
 		began := time.Now()
 		faults[i].play(h)

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -29,9 +30,10 @@ type transaction struct {
 
 // writerSet is the writers of a history, and what they asked for.
 type writerSet struct {
-	h    *history
-	stop context.CancelFunc
-	wait sync.WaitGroup
+	h     *history
+	stop  context.CancelFunc
+	wait  sync.WaitGroup
+	avoid atomic.Int64 // member that is not written through
 
 	mu    sync.Mutex
 	named map[string]*transaction
@@ -43,17 +45,29 @@ type writerSet struct {
 func startWriters(h *history, seed uint64) *writerSet {
 	ctx, stop := context.WithCancel(h.ctx)
 	s := &writerSet{h: h, stop: stop, named: map[string]*transaction{}, news: make(chan struct{})}
+	s.avoid.Store(nobody)
 	for w := range historyWriters {
-		c := h.dial()
 		rng := rand.New(rand.NewPCG(seed, uint64(10+w)))
 		s.wait.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
-				_, _ = s.commit(ctx, c, s.name(fmt.Sprint("w", w)), someWrites(rng)) // without an answer it may have happened
-				time.Sleep(2 * time.Millisecond)                                     // leaves the machine to the members
+				_, _ = s.commit(ctx, s.through(rng), s.name(fmt.Sprint("w", w)), someWrites(rng)) // without an answer it may have happened
+				time.Sleep(2 * time.Millisecond)                                                  // leaves the machine to the members
 			}
 		})
 	}
 	return s
+}
+
+// nobody is avoided.
+const nobody = -1
+
+// through chooses a member to write through.
+func (s *writerSet) through(rng *rand.Rand) *clientv3.Client {
+	i := rng.IntN(len(s.h.members))
+	if int64(i) == s.avoid.Load() {
+		i = (i + 1) % len(s.h.members)
+	}
+	return s.h.members[i]
 }
 
 // name makes a name that no transaction has.
