@@ -93,8 +93,8 @@ func (s *state) LeaseKeyCount(id int64) int {
 	return s.leases.count(append(leaseKey(id), 0), leaseEnd(id))
 }
 
-// attachedTo returns the tree's keys of what is attached to a lease, in order.
-func (s *state) attachedTo(id int64) (keys [][]byte) {
+// attachments returns the tree's keys of what is attached to a lease, in order.
+func (s *state) attachments(id int64) (keys [][]byte) {
 	s.leases.ascend(append(leaseKey(id), 0), leaseEnd(id), func(e *entry) bool {
 		keys = append(keys, e.key())
 		return true
@@ -153,7 +153,7 @@ func (b *Batch) Revoke(id int64) error {
 		return ErrLeaseNotFound
 	}
 	b.begin()
-	attached := b.attachedTo(id)
+	attached := b.attachments(id)
 	if n := len(attached); n > 0 {
 		g := graves{b: b, left: n}
 		for _, k := range attached {

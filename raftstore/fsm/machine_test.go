@@ -54,7 +54,7 @@ func history(t *testing.T, rng *rand.Rand, n int) [][]byte {
 		key := []byte(fmt.Sprintf("k%d", rng.IntN(20)))
 		var parts []any
 		for range 1 + rng.IntN(4) {
-			switch rng.IntN(5) {
+			switch rng.IntN(8) {
 			case 0:
 				parts = append(parts, KindDeleteRange, &pb.DeleteRangeRequest{Key: key})
 			case 1:
@@ -65,8 +65,15 @@ func history(t *testing.T, rng *rand.Rand, n int) [][]byte {
 				})
 			case 2:
 				parts = append(parts, KindCompact, &pb.CompactionRequest{Revision: int64(1 + rng.IntN(10+i))})
+			case 3:
+				parts = append(parts, leaseRequest(rng, i)...)
+			case 4:
+				parts = append(parts, KindTxn, &pb.TxnRequest{Success: []*pb.RequestOp{
+					{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: key, RangeEnd: []byte{0}, PrevKv: true}}},
+					{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}}}},
+				}})
 			default:
-				parts = append(parts, KindPut, &pb.PutRequest{Key: key, Value: []byte(fmt.Sprint(i))})
+				parts = append(parts, KindPut, &pb.PutRequest{Key: key, Value: []byte(fmt.Sprint(i)), Lease: rng.Int64N(4)})
 			}
 		}
 		out = append(out, entryOf(t, 2, uint64(i), parts...))
@@ -74,6 +81,22 @@ func history(t *testing.T, rng *rand.Rand, n int) [][]byte {
 	return out
 }
 
+// leaseRequest is a random request about one of a few leases; the history is of
+// term 2.
+func leaseRequest(rng *rand.Rand, i int) []any {
+	id := 1 + rng.Int64N(3)
+	switch rng.IntN(5) {
+	case 0, 1:
+		return []any{KindLeaseGrant, &pb.LeaseGrantRequest{ID: id, TTL: 1 + rng.Int64N(50)}}
+	case 2:
+		return []any{KindLeaseRevoke, &pb.LeaseRevokeRequest{ID: id}}
+	case 3:
+		return []any{KindLeaseExpire, &conclavepb.LeaseExpire{Term: 1 + rng.Uint64N(2), Ids: []int64{id, id%3 + 1}}}
+	}
+	return []any{KindLeaseClock, &conclavepb.LeaseClock{Term: 1 + rng.Uint64N(2), Clock: int64(100 * i), Renewed: []int64{id}}}
+}
+
+// hashOf is everything that members have to agree on.
 func hashOf(t *testing.T, m *Machine) string {
 	t.Helper()
 	h, err := m.HashKV(0)
@@ -81,11 +104,17 @@ func hashOf(t *testing.T, m *Machine) string {
 		t.Fatal(err)
 	}
 	v := m.View()
-	return fmt.Sprintf("%08x at %d, compacted %d, members %v, applied %d", h.Sum, v.KV.Rev(), v.KV.CompactRev(), v.Members.All(), v.Applied)
+	leases := fmt.Sprintf("lease clock %d", v.KV.LeaseClock())
+	v.KV.Leases(func(l kv.Lease) bool {
+		leases += fmt.Sprintf(", %+v of %q", l, v.KV.LeaseKeys(l.ID))
+		return true
+	})
+	return fmt.Sprintf("%08x at %d, compacted %d, members %v, applied %d, %s",
+		h.Sum, v.KV.Rev(), v.KV.CompactRev(), v.Members.All(), v.Applied, leases)
 }
 
-// How entries are grouped into publications, when they are committed, and where
-// the process is killed in between, changes nothing.
+// How entries are grouped into publications, when they are committed, where the
+// process is killed in between, and which answers are built, changes nothing.
 func TestMachine_batchesAndCrashesDoNotMatter(t *testing.T) {
 	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 0))
@@ -109,6 +138,7 @@ func TestMachine_batchesAndCrashesDoNotMatter(t *testing.T) {
 
 		path := filepath.Join(t.TempDir(), "db")
 		m := openMachine(t, path)
+		m.SetSink(payer{rng: rng})
 		for i := 0; i <= len(entries); i++ {
 			apply(m, i)
 			if rng.IntN(3) == 0 || i == len(entries) {
@@ -122,6 +152,7 @@ func TestMachine_batchesAndCrashesDoNotMatter(t *testing.T) {
 			if rng.IntN(15) == 0 && i < len(entries) {
 				m.file.Load().db.Load().Close() // what is not committed is gone
 				m = openMachine(t, path)
+				m.SetSink(payer{rng: rng})
 				index, _ := m.Synced().Position()
 				if m.Applied() != index {
 					t.Fatalf("opened at %d, synced %d", m.Applied(), index)
@@ -134,6 +165,23 @@ func TestMachine_batchesAndCrashesDoNotMatter(t *testing.T) {
 		}
 		if err := m.Close(); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// payer is a Sink that waits for some batches, and pays or drops what is owed.
+type payer struct {
+	noSink
+	rng *rand.Rand
+}
+
+func (p payer) Wants(uint64) bool { return p.rng.IntN(2) == 0 }
+func (p payer) Deliver(_, _ uint64, results []Result) {
+	for _, r := range results {
+		if p.rng.IntN(2) == 0 {
+			r.Owed.Drop()
+		} else if err := r.Owed.Pay(); err != nil {
+			panic(err)
 		}
 	}
 }
