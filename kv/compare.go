@@ -9,10 +9,10 @@ import (
 )
 
 const (
-	// maxCompared is how many keys the compares of one transaction may look at,
+	// MaxCompared is how many keys the compares of one transaction may look at,
 	// those of nested ones included. It is counted in living keys, which are the
 	// same on every member; so all come to the same answer.
-	maxCompared = 1 << 18
+	MaxCompared = 1 << 18
 	// valueWeight is as how many keys one counts whose value is compared: it may
 	// have to be read from the file.
 	valueWeight = 8
@@ -28,7 +28,7 @@ type comparer struct {
 
 // again begins with the compares of another transaction.
 func (c *comparer) again(s *state) comparer {
-	return comparer{state: s, left: maxCompared, hits: c.hits[:0], kvs: c.kvs[:0]}
+	return comparer{state: s, left: MaxCompared, hits: c.hits[:0], kvs: c.kvs[:0]}
 }
 
 func (c *comparer) all(cs []*pb.Compare) (bool, error) {

@@ -115,7 +115,7 @@ func TestBatch_comparesAreBounded(t *testing.T) {
 		}
 		return r
 	}
-	perKey, perValue := maxCompared/keys, maxCompared/keys/valueWeight
+	perKey, perValue := MaxCompared/keys, MaxCompared/keys/valueWeight
 	for name, c := range map[string]struct {
 		r    *pb.TxnRequest
 		want error

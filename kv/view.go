@@ -20,6 +20,20 @@ func (v *View) CompactRev() int64 { return v.compactRev }
 // Len returns the number of living keys.
 func (v *View) Len() int { return v.root.live }
 
+// Living returns how many living keys there are between key and end, which are
+// those of a request. It takes O(log n).
+func (v *View) Living(key, end []byte) int { return v.count(spanOf(key, end), v.rev) }
+
+// ValueSize returns the length of the value of key in bytes, 0 if there is none
+// or it cannot be read.
+func (v *View) ValueSize(key []byte) int {
+	kv, err := v.get(key)
+	if err != nil || kv == nil {
+		return 0
+	}
+	return len(kv.Value)
+}
+
 // Range answers r, whose consistency is the caller's affair: the answer is the
 // state of this view. Errors: ErrCompacted, ErrFutureRevision, ErrCorrupt.
 // A view that is older than the newest compaction may answer ErrCompacted where
@@ -32,7 +46,7 @@ func (v *View) Range(r *pb.RangeRequest) (*pb.RangeResponse, error) {
 // ReadTxn answers a transaction whose chosen branches only read. Errors as for
 // Range, and ErrTooManyCompares.
 func (v *View) ReadTxn(r *pb.TxnRequest) (*pb.TxnResponse, error) {
-	t := txn{comparer: comparer{state: &v.state, left: maxCompared}, answer: Full}
+	t := txn{comparer: comparer{state: &v.state, left: MaxCompared}, answer: Full}
 	if err := t.plan(r); err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ type batch struct {
 	begun   time.Time // of its oldest request; how long it may wait counts from here
 	payload []byte    // encoded requests without the entry's header
 	waiters []*waiter
+	weight  weight // of all
 
 	mu       sync.Mutex
 	term     uint64        // term of the newest attempt, 0 before the first
@@ -34,8 +35,11 @@ func newBatch(id uint64) *batch {
 }
 
 func (b *batch) full() bool {
-	return len(b.payload) >= batchBytes || len(b.waiters) >= batchRequests
+	return b.size() >= batchBytes || len(b.waiters) >= batchRequests || b.weight.keys >= heavyKeys
 }
+
+// size is what the batch takes, in bytes, before and after it is applied.
+func (b *batch) size() int { return len(b.payload) + b.weight.bytes }
 
 // attempt notes that the batch is now proposed in term, and returns the channel
 // that is closed when that cannot succeed any more.
@@ -112,12 +116,14 @@ func drop(results []fsm.Result) {
 type waiter struct {
 	result chan fsm.Result // with room for it
 	left   atomic.Bool
+	turn   heavy // that the answer ends; nil: none
 }
 
 func newWaiter() *waiter { return &waiter{result: make(chan fsm.Result, 1)} }
 
 // answer is called once.
 func (w *waiter) answer(r fsm.Result) {
+	w.endTurn()
 	w.result <- r
 	if w.left.Load() {
 		w.clear()

@@ -80,7 +80,7 @@ func TestProposer_fillsAndBounds(t *testing.T) {
 		return func(dst []byte) ([]byte, error) { return append(dst, make([]byte, size)...), nil }
 	}
 	for range batchRequests + 1 {
-		if err := p.enqueue(request(1), nil); err != nil {
+		if err := p.enqueue(weight{}, request(1), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -90,10 +90,10 @@ func TestProposer_fillsAndBounds(t *testing.T) {
 	if a, b := p.take(), p.take(); a.id+1 != b.id || p.queued != 0 {
 		t.Fatalf("batches %d and %d, %d bytes queued", a.id, b.id, p.queued)
 	}
-	if err := p.enqueue(request(queueBytes+1), nil); err != nil {
+	if err := p.enqueue(weight{}, request(queueBytes+1), nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.enqueue(request(1), nil); !errors.Is(err, ErrTooManyRequests) {
+	if err := p.enqueue(weight{}, request(1), nil); !errors.Is(err, ErrTooManyRequests) {
 		t.Fatalf("beyond the bound: %v", err)
 	}
 }
@@ -102,7 +102,7 @@ func TestProposer_fillsAndBounds(t *testing.T) {
 func TestProposer_encodeError(t *testing.T) {
 	p := newProposer(&Member{}, 1)
 	bad := errors.New("bad")
-	if err := p.enqueue(func(dst []byte) ([]byte, error) { return append(dst, 1, 2, 3), bad }, nil); !errors.Is(err, bad) {
+	if err := p.enqueue(weight{}, func(dst []byte) ([]byte, error) { return append(dst, 1, 2, 3), bad }, nil); !errors.Is(err, bad) {
 		t.Fatalf("got %v", err)
 	}
 	if b := p.queue[0]; len(b.payload) != 0 || len(b.waiters) != 0 {

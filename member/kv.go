@@ -127,7 +127,7 @@ func write[T any](ctx context.Context, m *Member, kind fsm.Kind, msg proto.Messa
 	if err := m.space.admit(ctx, msg); err != nil {
 		return none, err
 	}
-	resp, err := m.proposer.do(ctx, m.origin(ctx), kind, msg)
+	resp, err := m.agree(ctx, kind, msg)
 	if err != nil {
 		return none, err
 	}

@@ -93,6 +93,7 @@ type Member struct {
 	mesh         *raftstore.Mesh
 	machine      *fsm.Machine
 	proposer     *proposer
+	heavy        heavy
 	forwarded    forwarded
 	committer    *committer
 	lessor       *lessor
@@ -136,6 +137,7 @@ func New(cfg Config, mesh *raftstore.Mesh, machine *fsm.Machine) *Member {
 
 		backlogLimit: maxBacklog,
 		hashing:      make(turns, 1),
+		heavy:        make(heavy, 1),
 		lessor:       newLessor(),
 		clockDue:     make(chan struct{}, 1),
 		passwords:    cfg.Passwords,

@@ -63,24 +63,29 @@ func newProposer(m *Member, firstID uint64) *proposer {
 var waiterPool = sync.Pool{New: func() any { return newWaiter() }}
 
 // do has one request agreed and applied, and returns its result; origin is who
-// asks. When ctx ends
-// first the outcome is unknown.
+// asks. When ctx ends first the outcome is unknown.
 func (p *proposer) do(ctx context.Context, origin fsm.Origin, kind fsm.Kind, msg proto.Message) (any, error) {
-	return p.await(ctx, func(dst []byte) ([]byte, error) {
+	return p.await(ctx, weight{}, func(dst []byte) ([]byte, error) {
 		return fsm.AppendRequest(dst, kind, origin, msg)
 	})
 }
 
 // doRaw is do for a request of a member that is encoded already.
 func (p *proposer) doRaw(ctx context.Context, kind fsm.Kind, body []byte) (any, error) {
-	return p.await(ctx, func(dst []byte) ([]byte, error) {
+	return p.await(ctx, weight{}, func(dst []byte) ([]byte, error) {
 		return fsm.AppendRaw(dst, kind, fsm.ByMember, body), nil
 	})
 }
 
-func (p *proposer) await(ctx context.Context, encode func([]byte) ([]byte, error)) (any, error) {
+func (p *proposer) await(ctx context.Context, w weight, encode func([]byte) ([]byte, error)) (any, error) {
 	wait := waiterPool.Get().(*waiter)
-	if err := p.enqueue(encode, wait); err != nil {
+	if w.keys > heavyKeys {
+		if err := p.m.heavy.enter(ctx, p.m, wait); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.enqueue(w, encode, wait); err != nil {
+		wait.endTurn()
 		return nil, err
 	}
 	p.pending.Add(1)
@@ -109,7 +114,7 @@ func noOutcome(err error) bool {
 }
 
 // enqueue adds a request to the open batch.
-func (p *proposer) enqueue(encode func([]byte) ([]byte, error), wait *waiter) error {
+func (p *proposer) enqueue(w weight, encode func([]byte) ([]byte, error), wait *waiter) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -122,15 +127,16 @@ func (p *proposer) enqueue(encode func([]byte) ([]byte, error), wait *waiter) er
 		p.queue = append(p.queue, p.newBatch())
 	}
 	b := p.queue[len(p.queue)-1]
-	before := len(b.payload)
+	before := b.size()
 	payload, err := encode(b.payload)
 	if err != nil {
 		return err
 	}
 	b.payload = payload
 	b.waiters = append(b.waiters, wait)
-	p.queued += len(b.payload) - before
-	p.unapplied.Add(int64(len(b.payload) - before))
+	b.weight.add(w)
+	p.queued += b.size() - before
+	p.unapplied.Add(int64(b.size() - before))
 	select {
 	case p.kick <- struct{}{}:
 	default:
@@ -204,7 +210,7 @@ func (p *proposer) take() *batch {
 	}
 	b := p.queue[0]
 	p.queue = p.queue[1:]
-	p.queued -= len(b.payload)
+	p.queued -= b.size()
 	p.flying[b.id] = b
 	return b
 }
@@ -225,7 +231,7 @@ func (p *proposer) land(b *batch) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.flying, b.id)
-	p.unapplied.Add(-int64(len(b.payload)))
+	p.unapplied.Add(-int64(b.size()))
 }
 
 // send proposes a batch until it was applied here, or the time is up.
