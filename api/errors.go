@@ -27,6 +27,10 @@ var (
 // errTooManySnapshots has no counterpart: etcd streams to whoever asks.
 var errTooManySnapshots = status.Error(codes.ResourceExhausted, "etcdserver: too many snapshots of this member are being read; wait until one has ended, or ask another member")
 
+// errAnswerTooLong is gRPC's, which says how long the message is: conclave does
+// not make it first.
+var errAnswerTooLong = status.Errorf(codes.ResourceExhausted, "grpc: trying to send message larger than max (%d)", kv.MaxAnswer)
+
 // errClientAPIVersion refuses a `client-api-version` that is not UTF-8.
 var errClientAPIVersion = rpctypes.ErrGRPCInvalidClientAPIVersion
 
@@ -97,6 +101,8 @@ var errorTable = []struct {
 	{kv.ErrLeaseNotFound, rpctypes.ErrGRPCLeaseNotFound},
 	{kv.ErrLeaseExists, rpctypes.ErrGRPCLeaseExist},
 	{kv.ErrTooManyCompares, rpctypes.ErrGRPCTooManyOps},
+	{kv.ErrNoRoom, errTooManyRequests}, // the member tries again and says so itself
+	{kv.ErrTooLong, errAnswerTooLong},
 	{kv.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
 	// These two are told in a response of the stream, as text.
 	{kv.ErrDuplicateWatch, status.Error(codes.Unknown, "mvcc: "+kv.ErrDuplicateWatch.Error())},

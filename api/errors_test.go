@@ -121,6 +121,8 @@ func TestToGRPC_codesAndTexts(t *testing.T) {
 		{kv.ErrKeyNotFound, codes.InvalidArgument, "etcdserver: key not found"},
 		{kv.ErrLeaseNotFound, codes.NotFound, "etcdserver: requested lease not found"},
 		{kv.ErrLeaseExists, codes.FailedPrecondition, "etcdserver: lease already exists"},
+		{kv.ErrNoRoom, codes.Unknown, "etcdserver: too many requests"},
+		{kv.ErrTooLong, codes.ResourceExhausted, "grpc: trying to send message larger than max (2147483647)"},
 		{kv.ErrTooManyCompares, codes.InvalidArgument, "etcdserver: too many operations in txn request"},
 		{member.ErrLeaseTooLong, codes.OutOfRange, "etcdserver: too large lease TTL"},
 		{kv.ErrCorrupt, codes.DataLoss, "etcdserver: corrupt cluster"},

@@ -45,7 +45,9 @@ func (s *Server) newGRPC() {
 		slow:    o.SlowRequest,
 		debug:   o.Log.GetLevel() <= zerolog.DebugLevel,
 	}
+	sent := newSending()
 	s.grpc = grpc.NewServer(
+		grpc.ForceServerCodecV2(sent),
 		grpc.Creds(newHandshaken()),
 		grpc.UnaryInterceptor(i.unary),
 		grpc.StreamInterceptor(i.stream),
@@ -63,6 +65,7 @@ func (s *Server) newGRPC() {
 	)
 	keys := &kvService{
 		backend:  o.Backend,
+		sending:  sent,
 		validate: validator{maxTxnOps: o.MaxTxnOps, maxRequestBytes: o.MaxRequestBytes},
 	}
 	pb.RegisterKVServer(s.grpc, keys)

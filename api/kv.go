@@ -11,13 +11,17 @@ type kvService struct {
 	pb.UnimplementedKVServer
 	backend  Backend
 	validate validator
+	sending  *sending
 }
 
 func (s *kvService) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
 	if err := checkRange(r); err != nil {
 		return nil, err
 	}
-	return s.backend.Range(ctx, r)
+	if !long(r) {
+		return s.backend.Range(ctx, r)
+	}
+	return within(ctx, s.sending, func(ctx context.Context) (*pb.RangeResponse, error) { return s.backend.Range(ctx, r) })
 }
 
 func (s *kvService) Put(ctx context.Context, r *pb.PutRequest) (*pb.PutResponse, error) {
@@ -37,7 +41,10 @@ func (s *kvService) DeleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (
 	if err := s.validate.size(r); err != nil {
 		return nil, err
 	}
-	return s.backend.DeleteRange(ctx, r)
+	if !longDelete(r) {
+		return s.backend.DeleteRange(ctx, r)
+	}
+	return within(ctx, s.sending, func(ctx context.Context) (*pb.DeleteRangeResponse, error) { return s.backend.DeleteRange(ctx, r) })
 }
 
 func (s *kvService) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
@@ -49,7 +56,10 @@ func (s *kvService) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse,
 			return nil, err
 		}
 	}
-	return s.backend.Txn(ctx, r)
+	if !longTxn(r) {
+		return s.backend.Txn(ctx, r)
+	}
+	return within(ctx, s.sending, func(ctx context.Context) (*pb.TxnResponse, error) { return s.backend.Txn(ctx, r) })
 }
 
 func (s *kvService) Compact(ctx context.Context, r *pb.CompactionRequest) (*pb.CompactionResponse, error) {

@@ -76,7 +76,7 @@ func (b *keyBackend) Txn(ctx context.Context, r *pb.TxnRequest) (resp *pb.TxnRes
 		})
 	} else {
 		b.reads.Add(1)
-		resp, err = b.store.View().ReadTxn(r)
+		resp, err = b.store.View().ReadTxn(r, nil)
 	}
 	if err == nil {
 		b.complete(resp.Header)

@@ -135,7 +135,7 @@ func (b *Batch) putOp(r *pb.PutRequest, a Answer) (*pb.PutResponse, error) {
 	}
 	var replaced []hit
 	if owes {
-		replaced, _ = b.collect(spanOf(r.Key, nil), b.rev, 0)
+		replaced, _ = b.firstHits(spanOf(r.Key, nil), b.rev, 1)
 	}
 	if r.IgnoreValue {
 		value = prev.Value

@@ -34,8 +34,11 @@ func (b *Batch) deleteOp(r *pb.DeleteRangeRequest, a Answer) (*pb.DeleteRangeRes
 }
 
 // prevsOf gives resp the records of sp, or owes them.
-func (b *Batch) prevsOf(sp span, resp *pb.DeleteRangeResponse, a Answer) (err error) {
-	hits, _ := b.collect(sp, b.rev, 0)
+func (b *Batch) prevsOf(sp span, resp *pb.DeleteRangeResponse, a Answer) error {
+	hits, _, err := b.collect(sp, b.rev, 0)
+	if err != nil {
+		return err
+	}
 	if a == Lazy && len(hits) > 0 && !b.quickly(hits) {
 		b.owe(owedPart{at: b.rev, hits: hits, reply: func(_ *pb.RangeResponse, kvs []*mvccpb.KeyValue) { resp.PrevKvs = kvs }})
 		return nil

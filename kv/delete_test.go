@@ -138,7 +138,7 @@ func TestBatch_comparesAreBounded(t *testing.T) {
 			t.Errorf("%s: revision %d after %d", name, v.Rev(), rev)
 		}
 	}
-	if _, err := f.s.View().ReadTxn(&pb.TxnRequest{Compare: slices.Repeat([]*pb.Compare{compareAll(pb.Compare_MOD)}, perKey+1)}); !errors.Is(err, ErrTooManyCompares) {
+	if _, err := f.s.View().ReadTxn(&pb.TxnRequest{Compare: slices.Repeat([]*pb.Compare{compareAll(pb.Compare_MOD)}, perKey+1)}, nil); !errors.Is(err, ErrTooManyCompares) {
 		t.Errorf("a transaction that reads: %v", err)
 	}
 }

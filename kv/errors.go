@@ -21,6 +21,10 @@ var (
 	// ErrTooManyCompares: the compares of a transaction would have to look at
 	// more keys than may be while everybody waits.
 	ErrTooManyCompares = errors.New("compares of the transaction look at too many keys")
+	// ErrNoRoom: an answer takes more memory than its Room has.
+	ErrNoRoom = errors.New("no room for the answer")
+	// ErrTooLong: an answer is longer than MaxAnswer.
+	ErrTooLong = errors.New("answer is larger than a message may be")
 	// ErrCorrupt: index and state file contradict each other, or the file
 	// cannot be read. The process has to stop.
 	ErrCorrupt = errors.New("key-value state is corrupt")

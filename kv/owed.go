@@ -19,7 +19,7 @@ const (
 
 // Owed is what the answer to one request lacks. Pay adds it, from any goroutine,
 // once the batch is frozen. Until Pay or Drop compaction leaves alone what is
-// still to be read. A nil *Owed owes nothing.
+// still to be read, so that Drop has to follow. A nil *Owed owes nothing.
 type Owed struct {
 	st    *Store
 	parts []owedPart
@@ -34,32 +34,35 @@ type owedPart struct {
 	reply func(*pb.RangeResponse, []*mvccpb.KeyValue)
 }
 
-// Pay completes the answer. Errors: ErrClosed, ErrCorrupt.
-func (o *Owed) Pay() error {
+// Pay completes the answer, within a bound that may be nil. It may be called again
+// where there was no room, or that was only to be measured. Errors: ErrClosed,
+// ErrCorrupt, ErrNoRoom, ErrTooLong.
+func (o *Owed) Pay(room *Room) error {
 	if o == nil {
 		return nil
 	}
-	defer o.Drop()
 	for i := range o.parts {
 		p := &o.parts[i]
 		if p.r != nil {
-			resp, err := p.state.answerRange(p.r)
+			resp, err := p.state.within(room).answerRange(p.r)
 			if err != nil {
 				return err
 			}
 			p.reply(resp, nil)
 			continue
 		}
-		kvs, err := p.state.loadAll(p.hits, p.at, true)
+		kvs, err := p.state.within(room).loadAll(p.hits, p.at, true)
 		if err != nil {
 			return err
 		}
-		p.reply(nil, kvs)
+		if room == nil || !room.Measure {
+			p.reply(nil, kvs)
+		}
 	}
 	return nil
 }
 
-// Drop gives the answer up. It may follow Pay, and Drop.
+// Drop ends it. It may be called again.
 func (o *Owed) Drop() {
 	if o != nil {
 		o.st.holds.release(o)

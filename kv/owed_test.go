@@ -52,9 +52,12 @@ func TestOwed_compactionWaits(t *testing.T) {
 	if f.s.Pruning() || f.s.CompactedOnDisk() >= v.Rev() {
 		t.Fatal("compaction took what is still to be read")
 	}
-	if err := owed.Pay(); err != nil {
-		t.Fatal(err)
+	for range 2 { // the second time in place of the first
+		if err := owed.Pay(nil); err != nil {
+			t.Fatal(err)
+		}
 	}
+	owed.Drop()
 	if !proto.Equal(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)
 	}

@@ -39,7 +39,13 @@ func (s *state) answerRange(r *pb.RangeRequest) (*pb.RangeResponse, error) {
 	if sp.single && at == s.rev {
 		return s.answerGet(r)
 	}
-	hits, total := s.collect(sp, at, rangeLimit(r))
+	if s.measuring() {
+		return s.measureRange(r, sp, at)
+	}
+	hits, total, err := s.collect(sp, at, rangeLimit(r))
+	if err != nil {
+		return nil, err
+	}
 	kvs, err := s.loadAll(hits, at, !r.KeysOnly || r.SortTarget == pb.RangeRequest_VALUE)
 	if err != nil {
 		return nil, err
@@ -83,6 +89,11 @@ func (s *state) answerGet(r *pb.RangeRequest) (*pb.RangeResponse, error) {
 	} else {
 		a.kvs[0] = &a.kv
 	}
+	if s.room != nil {
+		if err := s.room.take(hitBytes + 2*int64(kvSize(a.kvs[0]))); err != nil || s.room.Measure {
+			return &pb.RangeResponse{Header: &a.header}, err
+		}
+	}
 	if r.KeysOnly {
 		stripValue(a.kvs[0], r)
 	}
@@ -122,9 +133,18 @@ func filtered(r *pb.RangeRequest) bool {
 }
 
 // collect returns the first limit keys (0: all) of sp that live at revision
-// at, and how many there are without the limit.
-func (s *state) collect(sp span, at int64, limit int) (hits []hit, total int) {
+// at, and how many there are without the limit. Error: ErrNoRoom.
+func (s *state) collect(sp span, at int64, limit int) (hits []hit, total int, err error) {
 	newest := at == s.rev
+	if s.room != nil && !sp.single {
+		n := s.root.count(sp.lo, sp.hi) // at an older revision there may be more, or fewer
+		if limit > 0 {
+			n = min(n, limit)
+		}
+		if err := s.room.take(int64(n) * hitBytes); err != nil {
+			return nil, 0, err
+		}
+	}
 	if newest {
 		total = s.count(sp, at)
 		n := total
@@ -145,14 +165,25 @@ func (s *state) collect(sp span, at int64, limit int) (hits []hit, total int) {
 	if !newest {
 		total = counted
 	}
-	return hits, total
+	return hits, total, nil
 }
 
 // loadAll returns the records of hits, allocated together.
 func (s *state) loadAll(hits []hit, at int64, values bool) ([]*mvccpb.KeyValue, error) {
-	slab := make([]mvccpb.KeyValue, len(hits))
-	if err := s.load(hits, slab, at, values); err != nil {
+	if s.measuring() {
+		_, err := s.measure(hits, at, values)
 		return nil, err
+	}
+	slab := make([]mvccpb.KeyValue, len(hits))
+	part := len(hits)
+	if s.room != nil {
+		part = chunkRecords
+	}
+	for i := 0; i < len(hits); i += part {
+		end := min(i+part, len(hits))
+		if _, err := s.loadPart(hits[i:end], slab[i:end], at, values); err != nil {
+			return nil, err
+		}
 	}
 	kvs := make([]*mvccpb.KeyValue, len(hits))
 	for i := range slab {

@@ -18,6 +18,7 @@ type state struct {
 	leases     *node    // see lease.go
 	granted    int      // leases there are
 	clock      int64    // the lease clock as agreed, in milliseconds
+	room       *Room    // for what is read; nil: there is no bound
 }
 
 // A span is a range of keys as requests give it: one key, or [lo, hi) with a

@@ -114,7 +114,7 @@ func TestBatch_txnWithoutWritesKeepsRevision(t *testing.T) {
 func TestView_readTxnRefusesWrites(t *testing.T) {
 	f := newFixture(t, Options{})
 	v := f.put("a", "1")
-	resp, err := v.ReadTxn(&pb.TxnRequest{Compare: []*pb.Compare{exists("a")}, Success: []*pb.RequestOp{opGet("a", 0)}})
+	resp, err := v.ReadTxn(&pb.TxnRequest{Compare: []*pb.Compare{exists("a")}, Success: []*pb.RequestOp{opGet("a", 0)}}, nil)
 	if err != nil || !resp.Succeeded || resp.Header.Revision != 2 || len(resp.Responses[0].GetResponseRange().Kvs) != 1 {
 		t.Errorf("%v, %v", resp, err)
 	}
@@ -123,5 +123,5 @@ func TestView_readTxnRefusesWrites(t *testing.T) {
 			t.Error("a deletion was accepted")
 		}
 	}()
-	_, _ = v.ReadTxn(&pb.TxnRequest{Success: []*pb.RequestOp{opDelete("a")}})
+	_, _ = v.ReadTxn(&pb.TxnRequest{Success: []*pb.RequestOp{opDelete("a")}}, nil)
 }

@@ -43,10 +43,16 @@ func (v *View) Range(r *pb.RangeRequest) (*pb.RangeResponse, error) {
 	return v.answerRange(r)
 }
 
+// RangeWithin is Range with a bound, which may be nil. Errors also: ErrNoRoom,
+// ErrTooLong.
+func (v *View) RangeWithin(r *pb.RangeRequest, room *Room) (*pb.RangeResponse, error) {
+	return v.within(room).answerRange(r)
+}
+
 // ReadTxn answers a transaction whose chosen branches only read. Errors as for
-// Range, and ErrTooManyCompares.
-func (v *View) ReadTxn(r *pb.TxnRequest) (*pb.TxnResponse, error) {
-	t := txn{comparer: comparer{state: &v.state, left: MaxCompared}, answer: Full}
+// RangeWithin, and ErrTooManyCompares.
+func (v *View) ReadTxn(r *pb.TxnRequest, room *Room) (*pb.TxnResponse, error) {
+	t := txn{comparer: comparer{state: v.within(room), left: MaxCompared}, answer: Full}
 	if err := t.plan(r); err != nil {
 		return nil, err
 	}

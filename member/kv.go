@@ -19,11 +19,11 @@ func (m *Member) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeRespon
 			return nil, err
 		}
 	}
-	resp, err := read(m, func(v *fsm.View) (*pb.RangeResponse, error) {
+	resp, err := readWithin(ctx, m, func(v *fsm.View, room *kv.Room) (*pb.RangeResponse, error) {
 		if err := allowed(ctx, v, pb.KV_Range_FullMethodName, r); err != nil {
 			return nil, err
 		}
-		return v.KV.Range(r)
+		return v.KV.RangeWithin(r, room)
 	})
 	if err != nil {
 		return nil, err
@@ -69,11 +69,11 @@ func (m *Member) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, er
 			return nil, err
 		}
 	}
-	resp, err := read(m, func(v *fsm.View) (*pb.TxnResponse, error) {
+	resp, err := readWithin(ctx, m, func(v *fsm.View, room *kv.Room) (*pb.TxnResponse, error) {
 		if err := allowed(ctx, v, pb.KV_Txn_FullMethodName, r); err != nil {
 			return nil, err
 		}
-		return v.KV.ReadTxn(r)
+		return v.KV.ReadTxn(r, room)
 	})
 	if err != nil {
 		return nil, err
@@ -135,9 +135,10 @@ func write[T any](ctx context.Context, m *Member, kind fsm.Kind, msg proto.Messa
 }
 
 // pay reads what was left out of an answer while it was applied.
-func (m *Member) pay(o *kv.Owed) error {
+func (m *Member) pay(ctx context.Context, o *kv.Owed) error {
 	defer m.committer.kick() // compactions may have waited for it
-	err := o.Pay()
+	defer o.Drop()
+	err := answerWithin(ctx, m, o.Pay)
 	if errors.Is(err, kv.ErrClosed) { // an install took the place of what was to be read
 		return ErrTimeout
 	}
@@ -154,6 +155,15 @@ func read[T any](m *Member, answer func(*fsm.View) (T, error)) (T, error) {
 			return resp, err
 		}
 	}
+}
+
+// readWithin is read with a bound on the memory of the answer.
+func readWithin[T any](ctx context.Context, m *Member, answer func(*fsm.View, *kv.Room) (T, error)) (resp T, err error) {
+	err = answerWithin(ctx, m, func(room *kv.Room) error {
+		resp, err = read(m, func(v *fsm.View) (T, error) { return answer(v, room) })
+		return err
+	})
+	return resp, err
 }
 
 // linearize returns when this member's state holds everything acknowledged

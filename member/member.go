@@ -94,6 +94,7 @@ type Member struct {
 	machine      *fsm.Machine
 	proposer     *proposer
 	heavy        heavy
+	answers      *answers
 	forwarded    forwarded
 	committer    *committer
 	lessor       *lessor
@@ -138,6 +139,7 @@ func New(cfg Config, mesh *raftstore.Mesh, machine *fsm.Machine) *Member {
 		backlogLimit: maxBacklog,
 		hashing:      make(turns, 1),
 		heavy:        make(heavy, 1),
+		answers:      newAnswers(answerBytes),
 		lessor:       newLessor(),
 		clockDue:     make(chan struct{}, 1),
 		passwords:    cfg.Passwords,

@@ -109,6 +109,7 @@ func (m *Member) stateFigures() []prometheus.Collector {
 	}
 	return []prometheus.Collector{
 		gauge("etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes.", func() float64 { return float64(m.quota()) }),
+		gauge("conclave_answers_bytes", "Memory that long answers take until their clients have taken them, in bytes.", func() float64 { return float64(m.answers.now()) }),
 		gauge("etcd_debugging_mvcc_current_revision", "The current revision of store.", func() float64 { return float64(m.View().KV.Rev()) }),
 		gauge("etcd_debugging_mvcc_compact_revision", "The revision of the last compaction in store.", func() float64 { return float64(m.View().KV.CompactRev()) }),
 		gauge("etcd_debugging_mvcc_keys_total", "Total number of keys.", func() float64 { return float64(m.View().KV.Len()) }),

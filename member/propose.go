@@ -94,7 +94,7 @@ func (p *proposer) await(ctx context.Context, w weight, encode func([]byte) ([]b
 	case r := <-wait.result:
 		waiterPool.Put(wait)
 		if r.Owed != nil {
-			r.Err = p.m.pay(r.Owed)
+			r.Err = p.m.pay(ctx, r.Owed)
 		}
 		if noOutcome(r.Err) {
 			p.failed.Add(1)

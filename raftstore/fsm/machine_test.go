@@ -179,10 +179,11 @@ func (p payer) Wants(uint64) bool { return p.rng.IntN(2) == 0 }
 func (p payer) Deliver(_, _ uint64, results []Result) {
 	for _, r := range results {
 		if p.rng.IntN(2) == 0 {
-			r.Owed.Drop()
-		} else if err := r.Owed.Pay(); err != nil {
-			panic(err)
+			if err := r.Owed.Pay(nil); err != nil {
+				panic(err)
+			}
 		}
+		r.Owed.Drop()
 	}
 }
 

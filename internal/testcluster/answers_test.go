@@ -1,0 +1,110 @@
+package testcluster_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/conclave-kv/conclave/internal/testcluster"
+)
+
+// stalling is a connection from which nothing is read beyond the first bytes.
+type stalling struct {
+	net.Conn
+	mu     sync.Mutex
+	left   int
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (c *stalling) Read(p []byte) (int, error) {
+	c.mu.Lock()
+	left := c.left
+	c.mu.Unlock()
+	if left <= 0 {
+		<-c.closed
+		return 0, net.ErrClosed
+	}
+	n, err := c.Conn.Read(p[:min(len(p), left)])
+	c.mu.Lock()
+	c.left -= n
+	c.mu.Unlock()
+	return n, err
+}
+
+func (c *stalling) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
+// A long answer is accounted for until its client has taken it or has gone; who
+// does not take one holds up no short ones.
+func TestCluster_answersAreCountedUntilTaken(t *testing.T) {
+	c := testcluster.Start(t, 1, testcluster.Options{})
+	m := c.Members[0]
+	cli := client(t, m.ClientURL)
+	const size, keys = 1 << 20, 24
+	for i := range keys {
+		if _, err := cli.Put(within(t), fmt.Sprintf("large%02d", i), strings.Repeat("x", size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	counted := func() float64 { return metricSum(t, m, "conclave_answers_bytes") }
+	readAll := func() {
+		t.Helper()
+		if resp, err := cli.Get(within(t), "large", clientv3.WithPrefix()); err != nil || len(resp.Kvs) != keys {
+			t.Fatalf("a read of all: %v", err)
+		}
+	}
+	percent := debug.SetGCPercent(-1) // gRPC gives it back, not the collector
+	readAll()
+	awaitTrue(t, "an answer that was taken to be forgotten", func() bool { return counted() == 0 })
+	debug.SetGCPercent(percent)
+
+	u, err := url.Parse(m.ClientURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := grpc.NewClient("passthrough:///"+u.Host, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30)),
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+			return &stalling{Conn: conn, left: 64 << 10, closed: make(chan struct{})}, err
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var calls sync.WaitGroup
+	for range 2 {
+		calls.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			_, err := pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte("large"), RangeEnd: []byte("largf")})
+			if err == nil {
+				t.Error("an answer came through")
+			}
+		})
+	}
+	awaitTrue(t, "two answers to be counted", func() bool { n := counted(); return n >= 2*size*keys && n < 2.1*size*keys })
+	readAll()
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	calls.Wait()
+	awaitTrue(t, "answers whose client has gone to be forgotten", func() bool {
+		runtime.GC() // gRPC does not give them back; the collector does
+		return counted() == 0
+	})
+}
