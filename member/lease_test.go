@@ -165,6 +165,20 @@ func TestLease_corruptAlarm(t *testing.T) {
 	}
 }
 
+// Where there are no leases at all, and the leader's clock stands still, a
+// renewal learns at once that there is no such lease.
+func TestLease_renewalWithoutAny(t *testing.T) {
+	all := startCluster(t, 3)
+	for i, f := range all {
+		if resp, err := f.LeaseRenew(limited(t), 77); err != nil || resp.TTL != 0 {
+			t.Errorf("member %d: %v, %v", i, resp, err)
+		}
+		if resp, err := f.LeaseTimeToLive(limited(t), &pb.LeaseTimeToLiveRequest{ID: 77}); err != nil || resp.TTL != -1 {
+			t.Errorf("member %d: %v, %v", i, resp, err)
+		}
+	}
+}
+
 // A member that knows no leader says so when the time is up, as etcd does.
 func TestLease_withoutLeader(t *testing.T) {
 	all := newFixtures(t, 3)

@@ -1,6 +1,7 @@
 package member
 
 import (
+	"cmp"
 	"context"
 	"math"
 
@@ -58,16 +59,18 @@ func (l *lessor) covered(id int64) (left int64, news, all <-chan struct{}, err e
 	return 0, l.newsOf(id), all, nil
 }
 
-// find returns a lease and the clock, or what to wait for, or an error. Held: mu.
+// find returns a lease and the clock, or what to wait for, or an error. That
+// there is no such lease needs no promise, and so no steady clock, which stands
+// still while there are none; who asks makes sure of it. Held: mu.
 func (l *lessor) find(id int64) (t *tenancy, now int64, all <-chan struct{}, err error) {
+	t = l.leases[id]
 	switch {
 	case l.term == 0:
 		return nil, 0, nil, errNotLessor
+	case t == nil:
+		return nil, 0, nil, kv.ErrLeaseNotFound
 	case !l.steady():
 		return nil, 0, l.news, nil
-	}
-	if t = l.leases[id]; t == nil {
-		return nil, 0, nil, kv.ErrLeaseNotFound
 	}
 	return t, l.now(), l.news, nil
 }
@@ -121,14 +124,11 @@ func (l *lessor) time() int64 {
 func (l *lessor) remaining(id int64) (left, ttl int64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.steady() {
-		return 0, 0, errNotLessor
-	}
-	t := l.leases[id]
+	t, now, _, err := l.find(id)
 	if t == nil {
-		return 0, 0, kv.ErrLeaseNotFound
+		return 0, 0, cmp.Or(err, errNotLessor)
 	}
-	ms := t.deadline - l.now()
+	ms := t.deadline - now
 	if t.ending || ms <= 0 {
 		return -1, t.ttl, nil
 	}
