@@ -69,7 +69,8 @@ var (
 	ErrBadTransferee = errors.New("bad leader transferee")
 	// ErrTransferTimeout: leadership was not handed over in time.
 	ErrTransferTimeout = errors.New("request timed out, leader transfer took too long")
-	// ErrNotCapable: the cluster version is not decided yet.
+	// ErrNotCapable: the cluster version is not decided yet, or not all members
+	// understand what is asked for.
 	ErrNotCapable = errors.New("not capable")
 	// ErrLeaseTooLong: a TTL is beyond what a lease may have.
 	ErrLeaseTooLong = errors.New("too large lease TTL")

@@ -75,6 +75,9 @@ type Config struct {
 	TokenTTL  time.Duration
 	// MinPassword is how many bytes passwords that are given have at least.
 	MinPassword int
+	// Level is the feature level that the member says it understands; 0 means
+	// fsm.NewestLevel. Less is for tests, with the same in its Machine.
+	Level uint32
 	// FirstBatch is a batch id to count from that is, as far as chance can
 	// make it so, far from where any other member counts, and from where this
 	// one did before a restart.
@@ -169,7 +172,7 @@ func (m *Member) Start(node *raftstore.Node) {
 	m.mesh.Handle(raftstore.KindHashKV, m.answerHash)
 	m.mesh.Handle(raftstore.KindLeaseRenew, m.answerRenew)
 	m.mesh.Handle(raftstore.KindLeaseTTL, m.answerTTL)
-	for _, run := range []func(){m.proposer.run, m.committer.run, m.defragmenter.run, (&inspector{m: m}).run, m.introduce, m.space.watch, m.compact, m.prune, m.lead, m.keepClock, m.endLeases, m.routeWatches, m.renewTokens} {
+	for _, run := range []func(){m.proposer.run, m.committer.run, m.defragmenter.run, (&inspector{m: m}).run, m.introduce, m.raiseLevel, m.space.watch, m.compact, m.prune, m.lead, m.keepClock, m.endLeases, m.routeWatches, m.renewTokens} {
 		m.work.Add(1)
 		go func() {
 			defer m.work.Done()
@@ -264,9 +267,9 @@ func (m *Member) introduced() (done bool, err error) {
 	defer cancel()
 	view := m.View()
 	self, _ := view.Members.Get(m.cfg.ID)
-	if self.Name != m.cfg.Name || !equal(self.ClientURLs, m.cfg.ClientURLs) {
+	if self.Name != m.cfg.Name || !equal(self.ClientURLs, m.cfg.ClientURLs) || self.Level != m.level() {
 		_, err = m.proposer.do(ctx, fsm.ByMember, fsm.KindAttributes, &conclavepb.Attributes{
-			Member: m.cfg.ID, Name: m.cfg.Name, ClientUrls: m.cfg.ClientURLs,
+			Member: m.cfg.ID, Name: m.cfg.Name, ClientUrls: m.cfg.ClientURLs, Level: m.level(),
 		})
 		return false, err
 	}

@@ -65,6 +65,9 @@ var waiterPool = sync.Pool{New: func() any { return newWaiter() }}
 // do has one request agreed and applied, and returns its result; origin is who
 // asks. When ctx ends first the outcome is unknown.
 func (p *proposer) do(ctx context.Context, origin fsm.Origin, kind fsm.Kind, msg proto.Message) (any, error) {
+	if err := p.m.capable(kind); err != nil {
+		return nil, err
+	}
 	return p.await(ctx, weight{}, func(dst []byte) ([]byte, error) {
 		return fsm.AppendRequest(dst, kind, origin, msg)
 	})
@@ -72,6 +75,9 @@ func (p *proposer) do(ctx context.Context, origin fsm.Origin, kind fsm.Kind, msg
 
 // doRaw is do for a request of a member that is encoded already.
 func (p *proposer) doRaw(ctx context.Context, kind fsm.Kind, body []byte) (any, error) {
+	if err := p.m.capable(kind); err != nil {
+		return nil, err
+	}
 	return p.await(ctx, weight{}, func(dst []byte) ([]byte, error) {
 		return fsm.AppendRaw(dst, kind, fsm.ByMember, body), nil
 	})

@@ -71,6 +71,8 @@ func (m *Machine) apply(index uint64, req request, wanted bool) Result {
 		var v conclavepb.ClusterVersion
 		m.decode(index, req.body, &v)
 		m.clusterVersion, m.changed.clusterVersion = v.Version, v.Version
+	case KindFeatureLevel:
+		return m.applyLevel(index, req.body)
 	case KindDowngrade:
 		return m.applyDowngrade(index, &req)
 	case KindAlarm, KindOwnAlarm:

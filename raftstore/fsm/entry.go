@@ -31,6 +31,10 @@ const (
 	// say for which term, because a batch may be proposed again in a later one.
 	KindLeaseClock  Kind = 14
 	KindLeaseExpire Kind = 15
+	// KindFeatureLevel raises the level of the kinds that may be used; see LevelOf.
+	KindFeatureLevel Kind = 16
+	// KindReserved is above every level, and never in a log.
+	KindReserved Kind = 255
 
 	KindAuthEnable           Kind = 32
 	KindAuthDisable          Kind = 33

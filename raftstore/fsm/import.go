@@ -65,7 +65,7 @@ func Import(path string, o ImportOptions) (found Imported, err error) {
 	if err != nil {
 		return found, err
 	}
-	f, l, err := openFile(path, 0, 0, kv.Options{}) // as the member will do
+	f, l, err := openFile(path, 0, 0, kv.Options{}, NewestLevel) // as the member will do
 	if err != nil {
 		return found, notSnapshot(path, err)
 	}
@@ -139,6 +139,9 @@ func (o ImportOptions) rewrite(tx *bbolt.Tx) error {
 	if own := tx.Bucket(bucketOwn); own != nil {
 		if f := own.Get(keyFormat); len(f) != 1 || f[0] > stateFormat {
 			return fmt.Errorf("%w: format %v, this program reads up to %d", ErrNewerFormat, f, stateFormat)
+		}
+		if _, err := loadLevel(own, NewestLevel); err != nil { // the new cluster begins at the first level again
+			return err
 		}
 	}
 	for _, name := range [][]byte{bucketMembers, bucketMembersRemoved, bucketCluster, bucketOwn} {

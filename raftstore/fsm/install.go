@@ -81,7 +81,7 @@ func (m *Machine) Prepare(path string) (interface {
 		return nil, fmt.Errorf("%w: %s is empty", ErrNotReceived, path)
 	}
 	m.expect(1)
-	f, l, err := openFile(path, 0, m.quota, m.keys)
+	f, l, err := openFile(path, 0, m.quota, m.keys, m.newest)
 	if err == nil && l.at.index == 0 {
 		err = errors.Join(fmt.Errorf("%w: %s has no position in the log", ErrNotReceived, path), f.close())
 	}

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -29,14 +30,18 @@ type Options struct {
 	// Prune.
 	PruneStep  int
 	PruneApart bool
-	Log        zerolog.Logger
+	// Level is up to which feature level log and state are understood; 0 means
+	// NewestLevel. Less is for tests.
+	Level uint32
+	Log   zerolog.Logger
 }
 
 // Machine is the replicated state of one member.
 type Machine struct {
 	quota      int64
 	keys       kv.Options
-	maxBacklog int64 // of applied bytes, where applying waits
+	newest     uint32 // Options.Level
+	maxBacklog int64  // of applied bytes, where applying waits
 	sink       Sink
 	log        zerolog.Logger
 	file       atomic.Pointer[stateFile] // replaced by an install, with applying held
@@ -108,14 +113,15 @@ func (noSink) Installed(*View)                 {}
 // Open opens or creates the state file and loads what readers need of it.
 func Open(o Options) (*Machine, error) {
 	keys := kv.Options{PruneStep: min(o.PruneStep, kv.DefaultPruneStep), PruneApart: o.PruneApart, Counts: &kv.Counts{}}
-	f, l, err := openFile(o.Path, os.O_CREATE, o.Quota, keys)
+	newest := cmp.Or(o.Level, NewestLevel)
+	f, l, err := openFile(o.Path, os.O_CREATE, o.Quota, keys, newest)
 	if err != nil {
 		return nil, err
 	}
 	if err := discardDefrag(o.Path); err != nil {
 		return nil, errors.Join(err, f.close())
 	}
-	m := &Machine{quota: o.Quota, keys: keys, maxBacklog: maxBacklog, defrag: defaultDefrag, sink: noSink{}, log: o.Log, loaded: l}
+	m := &Machine{quota: o.Quota, keys: keys, newest: newest, maxBacklog: maxBacklog, defrag: defaultDefrag, sink: noSink{}, log: o.Log, loaded: l}
 	m.file.Store(f)
 	m.hub = kv.NewHub(m.publishView().KV)
 	return m, nil
@@ -240,6 +246,7 @@ func (m *Machine) publishView() *View {
 		Alarms:         m.alarms,
 		Downgrade:      m.downgrade,
 		ClusterVersion: m.clusterVersion,
+		Level:          m.level,
 		Applied:        m.at.index,
 		Term:           m.at.term,
 	}

@@ -18,7 +18,8 @@ type Member struct {
 	PeerURLs   []string
 	ClientURLs []string
 	Learner    bool
-	Pending    bool // added as a voter, has no vote yet
+	Pending    bool   // added as a voter, has no vote yet
+	Level      uint32 // the highest feature level it understands; 0 until it told
 }
 
 // Members is the immutable member table, sorted by id.
@@ -62,7 +63,7 @@ func (m *Members) configure(conf *conclavepb.Configuration) *Members {
 		known, _ := m.Get(s.Id)
 		next.list = append(next.list, Member{
 			ID: s.Id, PeerURLs: s.PeerUrls, Learner: s.Learner, Pending: s.Pending,
-			Name: known.Name, ClientURLs: known.ClientURLs,
+			Name: known.Name, ClientURLs: known.ClientURLs, Level: known.Level,
 		})
 	}
 	slices.SortFunc(next.list, func(a, b Member) int {
@@ -85,7 +86,7 @@ func (m *Members) publish(a *conclavepb.Attributes) *Members {
 	next := &Members{list: slices.Clone(m.list), removed: m.removed}
 	for i := range next.list {
 		if next.list[i].ID == a.Member {
-			next.list[i].Name, next.list[i].ClientURLs = a.Name, a.ClientUrls
+			next.list[i].Name, next.list[i].ClientURLs, next.list[i].Level = a.Name, a.ClientUrls, a.Level
 		}
 	}
 	return next
@@ -98,6 +99,7 @@ type memberRow struct {
 	Learner    bool     `json:"isLearner,omitempty"`
 	Name       string   `json:"name,omitempty"`
 	ClientURLs []string `json:"clientURLs,omitempty"`
+	Level      uint32   `json:"conclaveLevel,omitempty"` // which etcd skips
 }
 
 // write stores the table in etcd's buckets members and members_removed.
@@ -114,7 +116,7 @@ func (m *Members) write(tx *bbolt.Tx) error {
 	}
 	for _, e := range m.list {
 		value, err := json.Marshal(memberRow{
-			ID: e.ID, PeerURLs: e.PeerURLs, Learner: e.Learner, Name: e.Name, ClientURLs: e.ClientURLs,
+			ID: e.ID, PeerURLs: e.PeerURLs, Learner: e.Learner, Name: e.Name, ClientURLs: e.ClientURLs, Level: e.Level,
 		})
 		if err != nil {
 			return err
@@ -138,7 +140,7 @@ func loadMembers(tx *bbolt.Tx, conf *conclavepb.Configuration) (*Members, error)
 		if err := json.Unmarshal(v, &row); err != nil {
 			return fmt.Errorf("member %s: %w", k, err)
 		}
-		m = m.publish(&conclavepb.Attributes{Member: row.ID, Name: row.Name, ClientUrls: row.ClientURLs})
+		m = m.publish(&conclavepb.Attributes{Member: row.ID, Name: row.Name, ClientUrls: row.ClientURLs, Level: row.Level})
 		return nil
 	})
 	if err != nil {

@@ -35,7 +35,8 @@ type changeSet struct {
 	alarms         *Alarms
 	downgrade      *Downgrade
 	clusterVersion string
-	other          int // bytes of the requests that changed something else than keys
+	level          uint32 // 0: as it was
+	other          int    // bytes of the requests that changed something else than keys
 }
 
 func (c *changeSet) write(tx *bbolt.Tx) error {
@@ -57,6 +58,9 @@ func (c *changeSet) write(tx *bbolt.Tx) error {
 	}
 	if c.downgrade != nil {
 		errs = append(errs, c.downgrade.write(tx))
+	}
+	if c.level != 0 {
+		errs = append(errs, writeLevel(tx, c.level))
 	}
 	if c.clusterVersion != "" {
 		errs = append(errs, tx.Bucket(bucketCluster).Put(keyClusterVersion, []byte(c.clusterVersion)))

@@ -47,11 +47,12 @@ type loaded struct {
 	alarms         *Alarms
 	downgrade      Downgrade
 	clusterVersion string
+	level          uint32
 }
 
 // openFile opens and loads a state file. flag is os.O_CREATE to make a new one
 // where there is none. Errors: ErrInUse, ErrCorrupt, ErrNewerFormat.
-func openFile(path string, flag int, quota int64, keys kv.Options) (f *stateFile, l loaded, err error) {
+func openFile(path string, flag int, quota int64, keys kv.Options, newest uint32) (f *stateFile, l loaded, err error) {
 	if err := checkFile(path); err != nil {
 		return nil, l, err
 	}
@@ -71,7 +72,7 @@ func openFile(path string, flag int, quota int64, keys kv.Options) (f *stateFile
 		return nil, l, fmt.Errorf("open state file %s: %w", path, err)
 	}
 	err = guarded(func() error {
-		if l, err = f.load(keys); err == nil {
+		if l, err = f.load(keys, newest); err == nil {
 			f.measure()
 		}
 		return err
@@ -122,7 +123,7 @@ func checkFile(path string) error {
 	return err
 }
 
-func (f *stateFile) load(keys kv.Options) (l loaded, err error) {
+func (f *stateFile) load(keys kv.Options, newest uint32) (l loaded, err error) {
 	if err := f.makeBuckets(); err != nil {
 		return l, err
 	}
@@ -132,6 +133,9 @@ func (f *stateFile) load(keys kv.Options) (l loaded, err error) {
 			return err
 		}
 		if l.at, err = loadPosition(tx); err != nil {
+			return err
+		}
+		if l.level, err = loadLevel(tx.Bucket(bucketOwn), newest); err != nil {
 			return err
 		}
 		if l.members, err = loadMembers(tx, l.at.conf); err != nil {

@@ -19,6 +19,8 @@ type View struct {
 	Downgrade Downgrade
 	// ClusterVersion is empty until it was agreed.
 	ClusterVersion string
+	// Level is the feature level in force: kinds above it are not proposed.
+	Level uint32
 	// Applied and Term are those of the newest entry contained.
 	Applied, Term uint64
 }
