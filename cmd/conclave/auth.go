@@ -17,9 +17,11 @@ func authCommand() *cli.Command {
 		Usage: "Enable or disable authentication",
 		Subcommands: []*cli.Command{
 			{Name: "enable", Usage: "Enables authentication", Action: runAuthEnable,
-				Description: "A user root must exist. The role root is made, and granted to it, if need be."},
+				Description: "A user root must exist. The role root is made, and granted to it, if need be.",
+				Flags:       []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "only say who would lose what"}}},
 			{Name: "disable", Usage: "Disables authentication", Action: runAuthDisable},
 			{Name: "status", Usage: "Returns authentication status", Action: runAuthStatus},
+			explainCommand(),
 		},
 	}
 }
@@ -29,6 +31,11 @@ func runAuthEnable(c *cli.Context) error {
 		return failf(exitBadArgs, "auth enable command does not accept any arguments")
 	}
 	return withClient(c, func(ctx context.Context, s *session, client *clientv3.Client) error {
+		if c.Bool("dry-run") {
+			text, err := dryRunEnable(ctx, client)
+			fmt.Fprint(c.App.Writer, text)
+			return err
+		}
 		_, err := client.AuthEnable(ctx)
 		if errors.Is(err, rpctypes.ErrRootRoleNotExist) {
 			if err = makeRoot(ctx, client); err == nil {

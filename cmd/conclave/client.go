@@ -88,7 +88,8 @@ func secureConfig(c *cli.Context) (*clientv3.SecureConfig, error) {
 
 // authConfig reads who the caller is; nil is nobody.
 func authConfig(c *cli.Context) (*clientv3.AuthConfig, error) {
-	user, password, token := c.String("user"), c.String("password"), c.String("auth-jwt-token")
+	g := globals(c)
+	user, password, token := g.String("user"), g.String("password"), g.String("auth-jwt-token")
 	switch {
 	case token != "":
 		return &clientv3.AuthConfig{Token: token}, nil

@@ -54,14 +54,19 @@ func variable(prefix, flag string) string {
 	return prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
+// globals is where the global flags are, whatever a command calls its own.
+func globals(c *cli.Context) *cli.Context {
+	return c.Lineage()[len(c.Lineage())-2] // the last one is urfave/cli's own
+}
+
 // applyEnv sets the global flags that were not given from the environment.
 // A flag that was given wins, with a line that says so.
 func applyEnv(c *cli.Context) error {
-	root := c.Lineage()[len(c.Lineage())-2] // the last one is urfave/cli's own
+	root := globals(c)
 	used := slices.Clone(exemptVariables)
 	for _, f := range c.App.Flags {
 		name := f.Names()[0]
-		given, preferred := c.IsSet(name), false // by a flag, by the variable before
+		given, preferred := root.IsSet(name), false // by a flag, by the variable before
 		for _, prefix := range clientPrefixes {
 			key := variable(prefix, name)
 			used = append(used, key)

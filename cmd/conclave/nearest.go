@@ -16,7 +16,7 @@ var oldWords = map[string]string{
 // laterWords are commands of etcdctl and of the README that this version does
 // not have.
 var laterWords = []string{
-	"auth", "check", "make-mirror", "role", "user",
+	"check", "make-mirror",
 }
 
 // maxNearWord bounds, in bytes, the words a near one is looked for: nothing

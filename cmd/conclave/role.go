@@ -26,7 +26,8 @@ func roleCommand() *cli.Command {
 			{Name: "get", Usage: "Gets detailed information of a role", ArgsUsage: "<role name>", Action: runRoleGet},
 			{Name: "list", Usage: "Lists all roles", Action: runRoleList},
 			{Name: "grant-permission", Usage: "Grants a key to a role", ArgsUsage: "<role name> <permission type> <key> [endkey]",
-				Action: runRoleGrant, Flags: ranges, Description: "The permission type is read, write or readwrite."},
+				Action: runRoleGrant, Description: "The permission type is read, write or readwrite.",
+				Flags: append([]cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "only say which users could do more"}}, ranges...)},
 			{Name: "revoke-permission", Usage: "Revokes a key from a role", ArgsUsage: "<role name> <key> [endkey]",
 				Action: runRoleRevoke, Flags: ranges},
 		},
@@ -105,6 +106,11 @@ func runRoleGrant(c *cli.Context) error {
 	}
 	role := c.Args().First()
 	return withClient(c, func(ctx context.Context, s *session, client *clientv3.Client) error {
+		if c.Bool("dry-run") {
+			text, err := dryRunGrant(ctx, client, role, key, end, perm)
+			fmt.Fprint(c.App.Writer, text)
+			return err
+		}
 		resp, err := client.RoleGrantPermission(ctx, role, key, end, perm)
 		if err != nil {
 			return err

@@ -11,7 +11,7 @@ var floor = []string{"internal/durable", "internal/conclavepb", "internal/versio
 // the directory and everything below it.
 var rows = map[string][]string{
 	// Floor 4: words on a command line become one call.
-	"cmd/conclave": {"daemon", "pki", "bootstrap/discovery", "bootstrap/dnssrv", "member", "internal/logging"},
+	"cmd/conclave": {"daemon", "auth", "pki", "bootstrap/discovery", "bootstrap/dnssrv", "member", "internal/logging"},
 
 	// Floor 3: the process, and the doors for its clients.
 	"daemon": {
