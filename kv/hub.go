@@ -46,6 +46,7 @@ type Hub struct {
 	waiting []*Stream // for routed to grow
 	touched []*watch  // by the publication being routed
 	closed  bool
+	sent    int64 // events taken from streams that are closed
 }
 
 type hubLimits struct {

@@ -265,3 +265,31 @@ func TestStream_answersTakenLeaveNoRoom(t *testing.T) {
 		}
 	}
 }
+
+// Figures tell what waits, who is behind, and what was ever taken, also from
+// streams that are closed.
+func TestHub_figures(t *testing.T) {
+	f := newHubFixture(t, hubLimits{streamBytes: 1 << 20, streamEvents: 3, inbox: inboxBytes, hub: hubBytes, replay: defaultReplay})
+	want := func(when string, want Figures) {
+		t.Helper()
+		if got := f.hub.Figures(); got != want {
+			t.Errorf("%s: %+v, want %+v", when, got, want)
+		}
+	}
+	want("at the start", Figures{})
+	slow, _ := f.watching(Watch{Key: []byte("k")})
+	quick, _ := f.watching(Watch{Key: []byte("k")})
+	want("two watches", Figures{Streams: 2, Watches: 2})
+	f.tell("k", "1", "k", "2")
+	want("two events", Figures{Streams: 2, Watches: 2, Pending: 4})
+	f.rest(quick)
+	want("one has read", Figures{Streams: 2, Watches: 2, Pending: 2, Sent: 2})
+	f.tell("k", "3", "k", "4")
+	want("one is behind", Figures{Streams: 2, Watches: 2, Behind: 1, Pending: 2, Sent: 2})
+	f.rest(slow)
+	f.rest(quick)
+	want("all is read", Figures{Streams: 2, Watches: 2, Sent: 8})
+	slow.Close()
+	slow.Close()
+	want("one is closed", Figures{Streams: 1, Watches: 1, Sent: 8})
+}

@@ -62,6 +62,7 @@ type Stream struct {
 	ready, behind []*watch
 	notes         []*watch // that Notify asked for
 	events, bytes int      // pending
+	sent          int64    // events that were taken
 	hand          int      // bytes of the update that Next returned last
 	turn          bool     // of those behind
 	asked         int      // progress requests
@@ -97,7 +98,10 @@ func (s *Stream) Close() {
 		s.h.remove(w)
 		delete(s.watches, id)
 	}
-	delete(s.h.streams, s)
+	if _, open := s.h.streams[s]; open {
+		s.h.sent += s.sent
+		delete(s.h.streams, s)
+	}
 	s.release()
 	s.ready, s.behind, s.notes, s.answers = nil, nil, nil, nil
 }
@@ -295,6 +299,7 @@ func (s *Stream) hold(events []*Event) {
 	s.events -= len(events)
 	s.bytes -= size
 	s.hand += size
+	s.sent += int64(len(events))
 }
 
 // release takes what the consumer had in hand out of the accounts. Called with

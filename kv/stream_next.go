@@ -152,6 +152,7 @@ func (s *Stream) catchUp(w *watch) (u Update, ok bool, err error) {
 		}
 		w.spoke = w.spoke || len(events) > 0
 		s.hand = sizeOf(events) // Next has released what it was
+		s.sent += int64(len(events))
 		s.h.bytes.Add(int64(s.hand))
 	}
 	s.mu.Unlock()

@@ -44,7 +44,7 @@ func newMemberMetrics(m *Member) *memberMetrics {
 		Help: "The latency distribution of storage hash by revision operation.", Buckets: hashBuckets})
 	own.defragging = prometheus.NewGauge(prometheus.GaugeOpts{Name: "etcd_disk_defrag_inflight",
 		Help: "Whether or not defrag is active on the member. 1 means active, 0 means not."})
-	m.cfg.Registry.MustRegister(own.defrags, own.defragging, own.promotions, own.promotionsFailed, own.commits, clusterVersion{m}, alarmFigures{m},
+	m.cfg.Registry.MustRegister(own.defrags, own.defragging, own.promotions, own.promotionsFailed, own.commits, clusterVersion{m}, alarmFigures{m}, watchFigures{m},
 		constant("etcd_server_id", "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.", "server_id", fmt.Sprintf("%x", m.cfg.ID)),
 		constant("etcd_server_version", "Which version is running. 1 for 'server_version' label with current version.", "server_version", version.EtcdServer),
 		constant("etcd_server_go_version", "Which Go version server is running with. 1 for 'server_go_version' label with current version.", "server_go_version", runtime.Version()),

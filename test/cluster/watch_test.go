@@ -19,6 +19,7 @@ type rawWatch struct {
 	t      *testing.T
 	client *clientv3.Client
 	stream pb.Watch_WatchClient
+	end    context.CancelFunc
 	said   strings.Builder
 }
 
@@ -30,7 +31,7 @@ func openWatch(t *testing.T, client *clientv3.Client) *rawWatch {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &rawWatch{t: t, client: client, stream: stream}
+	return &rawWatch{t: t, client: client, stream: stream, end: cancel}
 }
 
 func (w *rawWatch) create(r *pb.WatchCreateRequest, answers int) {
