@@ -6,6 +6,8 @@ import (
 	"github.com/rs/zerolog"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -49,6 +51,7 @@ func (s *Server) newGRPC() {
 	s.grpc = grpc.NewServer(
 		grpc.ForceServerCodecV2(sent),
 		grpc.Creds(newHandshaken()),
+		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(proto.Name)}),
 		grpc.UnaryInterceptor(i.unary),
 		grpc.StreamInterceptor(i.stream),
 		grpc.MaxRecvMsgSize(o.MaxRequestBytes+grpcOverhead),

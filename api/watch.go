@@ -187,6 +187,9 @@ func refusedBecause(err error) string {
 // sendEvents sends them in one response, or in parts where that is asked for
 // and the response is large.
 func (w *watchStream) sendEvents(resp *pb.WatchResponse, u kv.Update) error {
+	if !u.PrevKV && !u.Fragment {
+		return w.SendMsg(&eventsResponse{header: resp.Header, id: resp.WatchId, events: u.Events})
+	}
 	size := 0
 	resp.Events = make([]*mvccpb.Event, 0, len(u.Events))
 	for _, e := range u.Events {

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // An Event is one record as watches see it. It is shared by all watches that
@@ -48,6 +49,31 @@ func (e *Event) Proto() *mvccpb.Event {
 	}
 	e.proto.Store(p)
 	return p
+}
+
+// AppendField appends what Proto encodes to, as a field of a message.
+func (e *Event) AppendField(b []byte, field protowire.Number) []byte {
+	b = protowire.AppendTag(b, field, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(e.size()))
+	if e.rev.tomb {
+		b = protowire.AppendTag(b, 1, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(mvccpb.Event_DELETE))
+	}
+	b = protowire.AppendTag(b, 2, protowire.BytesType)
+	return protowire.AppendBytes(b, e.enc)
+}
+
+// FieldSize is the length, in bytes, of what AppendField appends.
+func (e *Event) FieldSize(field protowire.Number) int {
+	return protowire.SizeTag(field) + protowire.SizeBytes(e.size())
+}
+
+func (e *Event) size() int {
+	n := protowire.SizeTag(2) + protowire.SizeBytes(len(e.enc))
+	if e.rev.tomb {
+		n += protowire.SizeTag(1) + protowire.SizeVarint(uint64(mvccpb.Event_DELETE))
+	}
+	return n
 }
 
 // WithPrev is Proto with prev_kv, for events that a watch with PrevKV got.
