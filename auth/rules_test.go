@@ -201,3 +201,25 @@ func BenchmarkStore_grant(b *testing.B) {
 		bed.Freeze()
 	}
 }
+
+// A decision allocates nothing, whichever it is, except where keys of leases are
+// looked at.
+func TestAuthorize_allocatesNothing(t *testing.T) {
+	b := newBed(t)
+	b.role("r", perm(both, "a", "b"), perm(both, "c", "d"))
+	b.user("u", "r")
+	b.enable()
+	v, id := b.Current(), b.Current().User("u").Identity()
+	for method, req := range map[string]any{
+		pb.KV_Put_FullMethodName:      &pb.PutRequest{Key: []byte("aa"), PrevKv: true},
+		pb.KV_Range_FullMethodName:    &pb.RangeRequest{Key: []byte("c"), RangeEnd: []byte("d")},
+		pb.KV_Compact_FullMethodName:  &pb.CompactionRequest{},
+		pb.KV_Txn_FullMethodName:      &pb.TxnRequest{Success: []*pb.RequestOp{rangeOp("aa", ""), putOp(&pb.PutRequest{Key: []byte("x")})}},
+		pb.Watch_Watch_FullMethodName: &pb.WatchCreateRequest{Key: []byte("a"), RangeEnd: []byte(openEnd)},
+	} {
+		var leases Leases = leased{}
+		if n := testing.AllocsPerRun(100, func() { _ = Authorize(v, id, method, req, leases) }); n != 0 {
+			t.Errorf("%s: %v allocations", method, n)
+		}
+	}
+}

@@ -80,11 +80,11 @@ func (u *User) HasPassword() bool { return !u.options.GetNoPassword() }
 // password.
 func (u *User) Credential() uint64 { return u.credential }
 
-// Identity is what a user of this View asks with who has a token; Holder with a
-// certificate of that name. They are shared.
+// Identity is what a user of this View asks with who has a token. It is shared.
 func (u *User) Identity() *Identity { return &u.identity }
 
-// Holder: see Identity.
+// Holder is what a user of this View asks with who has a certificate of that name.
+// It is shared.
 func (u *User) Holder() *Identity { return &u.holder }
 
 // rootPermissions is what the role root gives, whatever is stored of it.

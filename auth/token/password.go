@@ -11,12 +11,14 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
+// Costs of --bcrypt-cost. Each step doubles the time.
 const (
-	// DefaultCost, MinCost and MaxCost are of --bcrypt-cost. Each step doubles the
-	// time.
 	DefaultCost = bcrypt.DefaultCost
 	MinCost     = bcrypt.MinCost
 	MaxCost     = bcrypt.MaxCost
+)
+
+const (
 	// maxPassword is what bcrypt looks at, in bytes. What is longer is refused,
 	// rather than cut.
 	maxPassword = 72

@@ -195,6 +195,7 @@ func (m *Member) Config() daemon.Config {
 	cfg.ClusterSecretFile = m.cluster.SecretFile
 	cfg.ElectionTimeout = m.cluster.opts.ElectionTimeout
 	cfg.HeartbeatInterval = cfg.ElectionTimeout / 10
+	cfg.BcryptCost = 4 // with etcd's 10 and the race detector passwords take seconds
 	cfg.Dial = m.cluster.links.dialer(m.Index)
 	if m.cluster.opts.Configure != nil {
 		m.cluster.opts.Configure(m.Index, &cfg)

@@ -285,3 +285,18 @@ func TestAuth_batchesAndCrashesDoNotMatter(t *testing.T) {
 		t.Error("authentication was never on at the end: the test shows little")
 	}
 }
+
+// Deciding about an entry's request allocates nothing.
+func TestAuthorize_allocatesNothing(t *testing.T) {
+	b := newAuthBed(t)
+	b.setUp()
+	origin := b.origin("alice")
+	req := &request{kind: KindPut, user: []byte(origin.User), authRevision: origin.AuthRevision}
+	put := &pb.PutRequest{Key: []byte("a/1")}
+	if err := b.m.authorize(pb.KV_Put_FullMethodName, req, put); err != nil {
+		t.Fatal(err)
+	}
+	if n := testing.AllocsPerRun(100, func() { _ = b.m.authorize(pb.KV_Put_FullMethodName, req, put) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
