@@ -3,11 +3,13 @@
 package cluster_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -60,6 +62,7 @@ func (l *leaseTalk) revoke(id int64) {
 
 func (l *leaseTalk) left(what string, id int64) {
 	r, err := l.c.LeaseTimeToLive(l.ctx, &pb.LeaseTimeToLiveRequest{ID: id, Keys: true})
+	slices.SortFunc(r.GetKeys(), bytes.Compare) // etcd tells them in any order
 	left := fmt.Sprint(r.GetTTL())
 	if ms := r.GetGrantedTTL() - r.GetTTL(); ms >= 0 && ms < 30 && r.GetTTL() > 0 {
 		left = "most of it"
