@@ -184,8 +184,11 @@ func (s *webSocket) send(message []byte) {
 	if len(message) == 0 {
 		return
 	}
-	pieces := time.Duration(1 + len(message)/answerPiece)
-	ctx, cancel := context.WithTimeout(s.life, pieces*s.limits.answer)
+	allowed := s.limits.answer
+	for size := len(message); size >= answerPiece; size -= answerPiece {
+		allowed += s.limits.answer
+	}
+	ctx, cancel := context.WithTimeout(s.life, allowed)
 	defer cancel()
 	if err := s.conn.Write(ctx, websocket.MessageText, message); err != nil {
 		s.cancel()

@@ -106,7 +106,8 @@ func holdLeases(ctx context.Context, members []*member, n int) (*leaseHold, erro
 	for s := range leaseHolders {
 		m := members[s%len(members)]
 		h.wait.Go(func() {
-			if err := h.renew(ctx, m, h.ids[s*n/leaseHolders:(s+1)*n/leaseHolders]); err != nil && ctx.Err() == nil {
+			err := h.renew(ctx, m, h.ids[s*n/leaseHolders:(s+1)*n/leaseHolders])
+			if ctx.Err() == nil {
 				err = fmt.Errorf("renew leases through %s: %w", m.name, err)
 				h.failed.CompareAndSwap(nil, &err)
 			}

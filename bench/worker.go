@@ -67,8 +67,8 @@ func (w *worker) pace(ctx context.Context, turn int) {
 	if w.spec.Pace == 0 {
 		return
 	}
-	slot := time.Duration(turn*w.spec.Clients + w.number)
-	at := w.began.Add(-w.spec.Warmup + slot*time.Second/time.Duration(w.spec.Pace))
+	slot := turn*w.spec.Clients + w.number
+	at := w.began.Add(-w.spec.Warmup + time.Duration(float64(slot)/float64(w.spec.Pace)*float64(time.Second)))
 	select {
 	case <-time.After(time.Until(at)):
 	case <-ctx.Done():

@@ -31,7 +31,7 @@ func TestRoom_randomAnswers(t *testing.T) {
 		got, err := v.RangeWithin(q, counting(&taken, false))
 		r.same(q, got, err, want, wantErr)
 		empty, err := v.RangeWithin(q, counting(&measured, true))
-		if err != wantErr || err == nil && len(empty.Kvs) != 0 {
+		if !errors.Is(err, wantErr) || err == nil && len(empty.Kvs) != 0 {
 			t.Fatalf("%v: measured with %d keys, %v", q, len(empty.GetKvs()), err)
 		}
 		if taken != measured {

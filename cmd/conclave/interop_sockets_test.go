@@ -15,7 +15,7 @@ import (
 // with TLS, and one for metrics, all in its directory, which it returns.
 func startOnSockets(t *testing.T, program, certs string) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "sockets") // short: so are the names of socket files
+	dir, err := os.MkdirTemp("", "sockets") //nolint:usetesting // a short name: so are those of socket files
 	if err != nil {
 		t.Fatal(err)
 	}
