@@ -127,7 +127,7 @@ func (w *watchStream) sendAll(ctx context.Context) error {
 			return err
 		}
 		w.rights.look() // behind Next: what it gave may come after a change of rights
-		if ok && (u.Kind == kv.Events || u.Kind == kv.Progress && u.ID != kv.AllWatches) && w.rights.lost(u.ID) {
+		if ok && w.updates.Lost(u) {
 			continue
 		}
 		if ok {

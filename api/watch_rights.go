@@ -94,6 +94,3 @@ func (w *watchRights) reconsider(id int64, v *auth.View) {
 		w.updates.End(id, err)
 	}
 }
-
-// lost reports whether a watch has been ended.
-func (w *watchRights) lost(id int64) bool { return !w.updates.Has(id) }

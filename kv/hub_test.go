@@ -241,6 +241,42 @@ func TestStream_range(t *testing.T) {
 	}
 }
 
+// Events of a watch that has ended are known to be its, whoever has its id now.
+func TestStream_lost(t *testing.T) {
+	f := newHubFixture(t, hubLimits{streamBytes, streamEvents, inboxBytes, hubBytes, defaultReplay})
+	s := f.hub.NewStream()
+	defer s.Close()
+	next := func(want Kind) Update {
+		t.Helper()
+		u, ok, err := s.Next()
+		if err != nil || !ok || u.Kind != want {
+			t.Fatalf("%+v, %t, %v", u, ok, err)
+		}
+		return u
+	}
+	create := func(key string) {
+		t.Helper()
+		if _, err := s.Create(5, Watch{Key: []byte(key)}); err != nil {
+			t.Fatal(err)
+		}
+		next(Created)
+	}
+	create("k")
+	f.tell("k", "v")
+	u := next(Events)
+	if s.Lost(u) {
+		t.Error("the watch is there")
+	}
+	s.End(5, ErrEmptyRange)
+	if ended := next(Canceled); !s.Lost(u) || s.Lost(ended) {
+		t.Error("the watch has ended")
+	}
+	create("l")
+	if !s.Lost(u) {
+		t.Error("another watch took the events with the id")
+	}
+}
+
 // Answers come in order, and a burst of them leaves no room behind.
 func TestStream_answersTakenLeaveNoRoom(t *testing.T) {
 	f := newHubFixture(t, hubLimits{streamBytes, streamEvents, inboxBytes, hubBytes, defaultReplay})

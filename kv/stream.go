@@ -42,6 +42,8 @@ type Update struct {
 	Err error
 	// PrevKV and Fragment are those of the watch.
 	PrevKV, Fragment bool
+
+	of *watch // whose events they are
 }
 
 // A Stream is a set of watches and their one consumer, which calls Next until it
@@ -226,6 +228,14 @@ func (s *Stream) Has(id int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.watches[id] != nil
+}
+
+// Lost reports whether an update with events is of a watch that has ended since,
+// though another one may have its id.
+func (s *Stream) Lost(u Update) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return u.Kind == Events && s.watches[u.ID] != u.of
 }
 
 // Range returns what a watch was made with as Key and End, if there is one.

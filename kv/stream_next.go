@@ -115,7 +115,7 @@ func (s *Stream) update(w *watch, events []*Event) (Update, error) {
 	}
 	return Update{
 		Kind: Events, ID: w.id, Rev: s.h.newest.Load().rev, Events: events,
-		PrevKV: w.prevKV, Fragment: w.fragment,
+		PrevKV: w.prevKV, Fragment: w.fragment, of: w,
 	}, nil
 }
 
