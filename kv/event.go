@@ -84,28 +84,33 @@ func (e *Event) WithPrev() *mvccpb.Event {
 	return e.Proto()
 }
 
-// loadPrev looks up the value that the key had at the revision before, which
-// is nil if there was none or that revision is compacted. The first of the
-// watches that want it does so for all.
-func (e *Event) loadPrev(v *View) error {
+// withPrev returns an event whose WithPrev tells what v knows of the value that the
+// key had at the revision before: nothing if there was none or that revision is
+// compacted. The first of the watches that want it looks it up for all; what it
+// found may be compacted for a later one.
+func (e *Event) withPrev(v *View) (*Event, error) {
+	before := e.rev.main - 1
+	if before < v.compactRev {
+		bare := &Event{rev: e.rev, enc: e.enc}
+		bare.prev.Store(bare.Proto())
+		return bare, nil
+	}
 	if e.prev.Load() != nil {
-		return nil
+		return e, nil
 	}
 	p := e.Proto()
 	with := &mvccpb.Event{Type: p.Type, Kv: p.Kv}
-	if before := e.rev.main - 1; before >= v.compactRev {
-		if entry := v.root.get(e.Key()); entry != nil {
-			if r, found := entry.at(before); found {
-				kvs := make([]mvccpb.KeyValue, 1)
-				switch err := v.load([]hit{{entry, r}}, kvs, before, true); {
-				case err == nil:
-					with.PrevKv = &kvs[0]
-				case !IsAnswer(err):
-					return err
-				}
+	if entry := v.root.get(e.Key()); entry != nil {
+		if r, found := entry.at(before); found {
+			kvs := make([]mvccpb.KeyValue, 1)
+			switch err := v.load([]hit{{entry, r}}, kvs, before, true); {
+			case err == nil:
+				with.PrevKv = &kvs[0]
+			case !IsAnswer(err):
+				return nil, err
 			}
 		}
 	}
 	e.prev.Store(with)
-	return nil
+	return e, nil
 }

@@ -2,6 +2,7 @@ package kv
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -186,6 +187,31 @@ func TestHub_sharedHistoryOfKey(t *testing.T) {
 	}
 	if len(first) != puts {
 		t.Errorf("%d events of %d", len(first), puts)
+	}
+}
+
+// What a watch learned of the revision before an event is not told to one that
+// comes when that revision is compacted, though they share the event.
+func TestHub_sharedEventBeforeCompaction(t *testing.T) {
+	f := newHubFixture(t, hubLimits{streamBytes, streamEvents, inboxBytes, hubBytes, defaultReplay})
+	f.put("k", "1") // revision 2
+	f.put("k", "2")
+	f.put("k", "3")
+	f.hub.Reset(f.s.View())
+	watched := func() (before []string) {
+		s, _ := f.watching(Watch{Key: []byte("k"), Start: 3, PrevKV: true})
+		for _, e := range f.rest(s) {
+			before = append(before, string(e.WithPrev().GetPrevKv().GetValue()))
+		}
+		return before
+	}
+	if got := watched(); !slices.Equal(got, []string{"1", "2"}) {
+		t.Fatalf("before the compaction: %q", got)
+	}
+	f.hub.Publish(f.compact(3), f.queue[len(f.queue)-1])
+	f.hub.Route()
+	if got := watched(); !slices.Equal(got, []string{"", "2"}) {
+		t.Errorf("after it: %q", got)
 	}
 }
 

@@ -107,10 +107,22 @@ func (s *Stream) take(w *watch) []*Event {
 // update makes the update of events, and looks up what was before them.
 func (s *Stream) update(w *watch, events []*Event) (Update, error) {
 	if w.prevKV {
-		for _, e := range events {
-			if err := s.read(e.loadPrev); err != nil {
+		own := false // events are shared with other watches
+		for i, e := range events {
+			var known *Event
+			if err := s.read(func(v *View) (err error) {
+				known, err = e.withPrev(v)
+				return err
+			}); err != nil {
 				return Update{}, err
 			}
+			if known == e {
+				continue
+			}
+			if !own {
+				events, own = slices.Clone(events), true
+			}
+			events[i] = known
 		}
 	}
 	return Update{
