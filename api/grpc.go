@@ -47,11 +47,10 @@ func (s *Server) newGRPC() {
 		slow:    o.SlowRequest,
 		debug:   o.Log.GetLevel() <= zerolog.DebugLevel,
 	}
-	sent := newSending()
+	sent := newSending(codec{encoding.GetCodecV2(proto.Name)})
 	s.grpc = grpc.NewServer(
 		grpc.ForceServerCodecV2(sent),
 		grpc.Creds(newHandshaken()),
-		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(proto.Name)}),
 		grpc.UnaryInterceptor(i.unary),
 		grpc.StreamInterceptor(i.stream),
 		grpc.MaxRecvMsgSize(o.MaxRequestBytes+grpcOverhead),
@@ -66,13 +65,9 @@ func (s *Server) newGRPC() {
 		grpc.StaticStreamWindowSize(streamWindow),
 		grpc.StaticConnWindowSize(connectionWindow),
 	)
-	keys := &kvService{
-		backend:  o.Backend,
-		sending:  sent,
-		validate: validator{maxTxnOps: o.MaxTxnOps, maxRequestBytes: o.MaxRequestBytes},
-	}
-	pb.RegisterKVServer(s.grpc, keys)
-	waiting := &queue{kv: keys, streams: s.streams, cleanup: o.RequestTimeout, renewal: ownLeaseRenewal}
+	validate := validator{maxTxnOps: o.MaxTxnOps, maxRequestBytes: o.MaxRequestBytes}
+	pb.RegisterKVServer(s.grpc, &kvService{backend: o.Backend, validate: validate, sending: sent})
+	waiting := &queue{kv: &kvService{backend: o.Backend, validate: validate}, streams: s.streams, cleanup: o.RequestTimeout, renewal: ownLeaseRenewal}
 	lockpb.RegisterLockServer(s.grpc, &lockService{queue: waiting})
 	lockpb.RegisterElectionServer(s.grpc, &electionService{queue: waiting})
 	pb.RegisterLeaseServer(s.grpc, &leaseService{backend: o.Backend, who: who, receive: &s.wg})

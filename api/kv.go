@@ -11,7 +11,7 @@ type kvService struct {
 	pb.UnimplementedKVServer
 	backend  Backend
 	validate validator
-	sending  *sending
+	sending  *sending // nil: the answers are not sent
 }
 
 func (s *kvService) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {

@@ -329,7 +329,7 @@ func TestNode_readsShareRounds(t *testing.T) {
 // A read waits for the machine, not for raft.
 func TestReadRounds_awaitsMachine(t *testing.T) {
 	machine := &toyMachine{}
-	r := newReadRounds(&Node{ctx: t.Context(), cfg: Config{Machine: machine}, metrics: newNodeMetrics(nil)})
+	r := newReadRounds(&Node{ctx: t.Context(), cfg: Config{Machine: machine}, metrics: newNodeMetrics(&Config{})})
 	done := make(chan error, 1)
 	go func() { done <- r.await(context.Background(), 5) }()
 	machine.Command(4, 1, nil)

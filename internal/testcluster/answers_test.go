@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/conclave-kv/conclave/internal/lockpb"
 	"github.com/conclave-kv/conclave/internal/testcluster"
 )
 
@@ -71,6 +72,14 @@ func TestCluster_answersAreCountedUntilTaken(t *testing.T) {
 	percent := debug.SetGCPercent(-1) // gRPC gives it back, not the collector
 	readAll()
 	awaitTrue(t, "an answer that was taken to be forgotten", func() bool { return counted() == 0 })
+	// What an election reads for itself is not sent.
+	if _, err := cli.Put(within(t), "office/1", strings.Repeat("x", size)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lockpb.NewElectionClient(cli.ActiveConnection()).Leader(within(t), &lockpb.LeaderRequest{Name: []byte("office")}); err != nil {
+		t.Fatal(err)
+	}
+	awaitTrue(t, "what an election read to be forgotten", func() bool { return counted() == 0 })
 	debug.SetGCPercent(percent)
 
 	u, err := url.Parse(m.ClientURL)

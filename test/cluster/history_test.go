@@ -116,6 +116,7 @@ func playHistory(t *testing.T, sys faulty, seed uint64) {
 		t.Logf("%s: %v", faults[i].name, time.Since(began).Round(time.Millisecond))
 	}
 	h.writers.end()
+	h.writers.settle()
 	last := h.conclude()
 	h.check(last)
 	h.sameHash(last)

@@ -38,6 +38,7 @@ type writerSet struct {
 	mu    sync.Mutex
 	named map[string]*transaction
 	acked int
+	open  time.Time     // until when a transaction that got no answer may still happen
 	news  chan struct{} // closed when acked grows
 	count int
 }
@@ -50,8 +51,8 @@ func startWriters(h *history, seed uint64) *writerSet {
 		rng := rand.New(rand.NewPCG(seed, uint64(10+w)))
 		s.wait.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
-				_, _ = s.commit(ctx, s.through(rng), s.name(fmt.Sprint("w", w)), someWrites(rng)) // without an answer it may have happened
-				time.Sleep(2 * time.Millisecond)                                                  // leaves the machine to the members
+				_, _ = s.commit(h.ctx, s.through(rng), s.name(fmt.Sprint("w", w)), someWrites(rng)) // without an answer it may have happened
+				time.Sleep(2 * time.Millisecond)                                                    // leaves the machine to the members
 			}
 		})
 	}
@@ -125,11 +126,12 @@ func (s *writerSet) commit(ctx context.Context, c *clientv3.Client, name string,
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	resp, err := c.Txn(ctx).Then(ops...).Commit()
-	if err != nil {
-		return 0, err
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err != nil {
+		s.open = time.Now().Add(requestTimeout)
+		return 0, err
+	}
 	t.revision = resp.Header.Revision
 	s.acked++
 	close(s.news)
@@ -167,4 +169,15 @@ const outageOfWriters = 30 * time.Second
 func (s *writerSet) end() {
 	s.stop()
 	s.wait.Wait()
+}
+
+// requestTimeout is for how long a member tries what it was asked, and more.
+const requestTimeout = 8 * time.Second
+
+// settle waits until nothing is under way that got no answer.
+func (s *writerSet) settle() {
+	s.mu.Lock()
+	left := time.Until(s.open)
+	s.mu.Unlock()
+	time.Sleep(left)
 }

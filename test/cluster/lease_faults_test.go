@@ -297,12 +297,13 @@ func TestLeaseFault_allKilled(t *testing.T) {
 	b.verdict(others[0])
 }
 
-// A leader whose disk is slow goes on leading, or does not; renewals go on.
+// A leader whose disk is slow goes on leading, or does not; renewals go on. The
+// clients wait for as long as the leases last by the members' clock.
 func TestDiskRoot_leasesOfASlowLeader(t *testing.T) {
 	t.Parallel()
 	g := startDisks(t, conclave)
 	leader, others := g.leaderAndOthers()
-	b := newLeaseBed(t, g.group, (*leaseBed).renew, others...)
+	b := newLeaseBed(t, g.group, (*leaseBed).renewAgain, others...)
 	g.disk(leader, "delay", "sync", 400*time.Millisecond)
 	b.verdict(others[0])
 	g.disk(leader, "release")

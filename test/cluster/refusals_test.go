@@ -210,7 +210,7 @@ func (s *solo) badWords() []badInput {
 	for _, c := range []struct{ flag, value, want string }{
 		{"listen-peer-urls", s.addr + ":" + s.peer, "scheme://host:port"},
 		{"listen-peer-urls", "https://" + s.addr, "add the port"},
-		{"listen-peer-urls", "ftp://" + s.addr + ":" + s.peer, "scheme must be http or https"},
+		{"listen-peer-urls", "ftp://" + s.addr + ":" + s.peer, "URL scheme must be http, https, unix, or unixs"},
 		{"listen-peer-urls", "https://one.example.com:" + s.peer, "use an address of this host"},
 		{"listen-peer-urls", "https://192.0.2.1:" + s.peer, "not an address of this host; give one that is"},
 		{"listen-client-urls", "https://" + s.addr + ":99999", "99999"},
