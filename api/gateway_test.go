@@ -336,9 +336,11 @@ func TestGateway_clientGoes(t *testing.T) {
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.urls[0].String()+"/v3/kv/put", strings.NewReader(`{"key":"Zm9v"}`))
 		must(t, err)
 		go func() { <-started; cancel() }()
-		if resp, err := c.Do(req); err == nil {
+		if resp, err := c.Do(req); err == nil { // that the call was cancelled may come back in time
 			_ = resp.Body.Close()
-			t.Error("answered")
+			if resp.StatusCode == http.StatusOK {
+				t.Error("answered")
+			}
 		}
 		select {
 		case <-left:

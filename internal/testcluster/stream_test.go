@@ -164,7 +164,7 @@ func TestRangeStream_stalledReaders(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if grown := heapInUse() - before; grown > readers*5<<20 {
+	if grown := heapInUse() - before; grown > readers*6<<20 {
 		t.Errorf("%d stalled readers of %d MiB hold %d MiB", readers, keys*value>>20, grown>>20)
 	}
 	resp, err := other.Put(within(t), "last", "v")
