@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/conclave-kv/conclave/internal/durable"
 	"github.com/conclave-kv/conclave/test/faultdisk"
@@ -160,6 +161,10 @@ func cutPower(t *testing.T, disk *faultdisk.Disk, at int) (point string) {
 			t.Fatal(err)
 		}
 		m, err := Open(Options{Path: path, Quota: 64 << 20})
+		for deadline := time.Now().Add(time.Minute); errors.Is(err, ErrInUse) && time.Now().Before(deadline); {
+			// The kernel tells the disk a moment after the end of a process that its locks are gone.
+			m, err = Open(Options{Path: path, Quota: 64 << 20})
+		}
 		if err != nil {
 			t.Errorf("cut at %d, %s, lost %v: %v", at, point, lost, err)
 			continue
