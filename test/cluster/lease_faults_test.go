@@ -314,7 +314,7 @@ func TestDiskRoot_leasesOfAHungLeader(t *testing.T) {
 	t.Parallel()
 	g := startDisks(t, conclave)
 	leader, others := g.leaderAndOthers()
-	b := newLeaseBed(t, g.group, (*leaseBed).renew, others...)
+	b := newLeaseBed(t, g.group, (*leaseBed).renewAgain, others...)
 	g.disk(leader, "hang", "sync")
 	b.verdict(others[0])
 	g.disk(leader, "release")
