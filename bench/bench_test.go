@@ -86,7 +86,7 @@ func TestOptions_refusalNamesFlag(t *testing.T) {
 			t.Errorf("%q: error %v does not name %s", c.arg, err, c.want)
 		}
 	}
-	if _, err := chooseShapes("put-1,put-7"); err == nil || !strings.Contains(err.Error(), "put-7") {
+	if _, err := choose("put-1,put-7", shapes, func(s shape) string { return s.name }); err == nil || !strings.Contains(err.Error(), "put-7") {
 		t.Errorf("-loads put-7: error %v does not name it", err)
 	}
 }

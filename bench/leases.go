@@ -37,15 +37,7 @@ func runLeases(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	return withBench(ctx, o, func(ctx context.Context, b *bench) error {
-		if err := b.startAll(ctx); err != nil {
-			return err
-		}
-		for _, k := range b.clusters {
-			if err := b.fill(ctx, k); err != nil {
-				return err
-			}
-		}
+	return withFilled(ctx, o, func(ctx context.Context, b *bench) error {
 		printMeasureHeader()
 		return b.measureWatch(ctx, manyLeases, b.clusters)
 	})

@@ -60,10 +60,40 @@ func runLoads(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	chosen, err := chooseShapes(o.loads)
+	chosen, err := choose(o.loads, shapes, func(s shape) string { return s.name })
 	if err != nil {
 		return err
 	}
+	return withFilled(ctx, o, func(ctx context.Context, b *bench) error {
+		if err := b.printIdle(ctx); err != nil {
+			return err
+		}
+		return b.measure(ctx, chosen)
+	})
+}
+
+// choose finds the loads that -loads names, or all for no name.
+func choose[L any](names string, loads []L, nameOf func(L) string) ([]L, error) {
+	if names == "" {
+		return loads, nil
+	}
+	var chosen []L
+	for name := range strings.SplitSeq(names, ",") {
+		i := slices.IndexFunc(loads, func(l L) bool { return nameOf(l) == name })
+		if i < 0 {
+			var known []string
+			for _, l := range loads {
+				known = append(known, nameOf(l))
+			}
+			return nil, fmt.Errorf("-loads %q: unknown load; use %s", name, strings.Join(known, ", "))
+		}
+		chosen = append(chosen, loads[i])
+	}
+	return chosen, nil
+}
+
+// withFilled is withBench with all systems started and filled.
+func withFilled(ctx context.Context, o options, measure func(context.Context, *bench) error) error {
 	return withBench(ctx, o, func(ctx context.Context, b *bench) error {
 		if err := b.startAll(ctx); err != nil {
 			return err
@@ -73,31 +103,8 @@ func runLoads(ctx context.Context, args []string) error {
 				return err
 			}
 		}
-		if err := b.printIdle(ctx); err != nil {
-			return err
-		}
-		return b.measure(ctx, chosen)
+		return measure(ctx, b)
 	})
-}
-
-// chooseShapes finds the named loads, or all for no name.
-func chooseShapes(names string) ([]shape, error) {
-	if names == "" {
-		return shapes, nil
-	}
-	var chosen []shape
-	for name := range strings.SplitSeq(names, ",") {
-		i := slices.IndexFunc(shapes, func(s shape) bool { return s.name == name })
-		if i < 0 {
-			var known []string
-			for _, s := range shapes {
-				known = append(known, s.name)
-			}
-			return nil, fmt.Errorf("-loads %q: unknown load; use %s", name, strings.Join(known, ", "))
-		}
-		chosen = append(chosen, shapes[i])
-	}
-	return chosen, nil
 }
 
 // withBench builds what is needed, runs the measurement, and stops and removes

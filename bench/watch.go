@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -50,19 +49,11 @@ func runWatch(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	chosen, err := chooseWatchLoads(o.loads)
+	chosen, err := choose(o.loads, watchLoads, func(l watchLoad) string { return l.name })
 	if err != nil {
 		return err
 	}
-	return withBench(ctx, o, func(ctx context.Context, b *bench) error {
-		if err := b.startAll(ctx); err != nil {
-			return err
-		}
-		for _, k := range b.clusters {
-			if err := b.fill(ctx, k); err != nil {
-				return err
-			}
-		}
+	return withFilled(ctx, o, func(ctx context.Context, b *bench) error {
 		printMeasureHeader()
 		running := slices.Clone(b.clusters)
 		for _, load := range chosen {
@@ -72,26 +63,6 @@ func runWatch(ctx context.Context, args []string) error {
 		}
 		return nil
 	})
-}
-
-// chooseWatchLoads finds the named loads, or all for no name.
-func chooseWatchLoads(names string) ([]watchLoad, error) {
-	if names == "" {
-		return watchLoads, nil
-	}
-	var chosen []watchLoad
-	for name := range strings.SplitSeq(names, ",") {
-		i := slices.IndexFunc(watchLoads, func(l watchLoad) bool { return l.name == name })
-		if i < 0 {
-			var known []string
-			for _, l := range watchLoads {
-				known = append(known, l.name)
-			}
-			return nil, fmt.Errorf("-loads %q: unknown load; use %s", name, strings.Join(known, ", "))
-		}
-		chosen = append(chosen, watchLoads[i])
-	}
-	return chosen, nil
 }
 
 // measureWatch runs one load in rounds of all systems and prints its rows.

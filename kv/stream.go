@@ -188,16 +188,7 @@ func (s *Stream) answer(u Update) {
 }
 
 // Cancel ends a watch; Next tells that. An unknown id does nothing.
-func (s *Stream) Cancel(id int64) {
-	s.h.mu.Lock()
-	defer s.h.mu.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if w := s.watches[id]; w != nil {
-		s.drop(w)
-		s.answer(Update{Kind: Canceled, ID: id, Rev: s.h.newest.Load().rev})
-	}
-}
+func (s *Stream) Cancel(id int64) { s.End(id, nil) }
 
 // End is Cancel for a reason, which Next tells. What waits for the watch is
 // forgotten.

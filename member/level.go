@@ -29,24 +29,17 @@ func (m *Member) capable(kind fsm.Kind) error {
 // understand, each time that one says it understands more or leaves. It never goes
 // back.
 func (m *Member) raiseLevel() {
-	for {
-		changed, leaderChanged := m.Changed(), m.LeaderChanged()
-		var retry <-chan time.Time
+	m.atChanges(func() (again time.Duration, done bool) {
 		view := m.View()
-		if level := view.Members.Capable(); level > view.Level && m.Leader() == m.cfg.ID {
-			if err := m.proposeLevel(level); err != nil && m.ctx.Err() == nil {
-				m.cfg.Log.Warn().Err(err).Uint32("level", level).Msg("the feature level is not agreed yet")
-			}
-			retry = time.After(retryLevel)
+		level := view.Members.Capable()
+		if level <= view.Level || m.Leader() != m.cfg.ID {
+			return 0, false
 		}
-		select {
-		case <-m.ctx.Done():
-			return
-		case <-changed:
-		case <-leaderChanged:
-		case <-retry:
+		if err := m.proposeLevel(level); err != nil && m.ctx.Err() == nil {
+			m.cfg.Log.Warn().Err(err).Uint32("level", level).Msg("the feature level is not agreed yet")
 		}
-	}
+		return retryLevel, false
+	})
 }
 
 func (m *Member) proposeLevel(level uint32) error {

@@ -239,18 +239,30 @@ const retryIntroduce = time.Second
 // introduce publishes this member's name and client URLs, and as the leader has
 // the cluster version agreed, each until it is done.
 func (m *Member) introduce() {
+	m.atChanges(func() (again time.Duration, done bool) {
+		done, err := m.introduced()
+		if err == nil || done {
+			return 0, done
+		}
+		if m.ctx.Err() == nil {
+			m.cfg.Log.Warn().Err(err).Msg("could not publish this member's name yet")
+		}
+		return retryIntroduce, false
+	})
+}
+
+// atChanges calls do now, after each change of the state or the leader, and again
+// after the time it names, until it is done or the member stops.
+func (m *Member) atChanges(do func() (again time.Duration, done bool)) {
 	for {
 		changed, leaderChanged := m.Changed(), m.LeaderChanged()
-		done, err := m.introduced()
+		again, done := do()
 		if done {
 			return
 		}
-		if err != nil && m.ctx.Err() == nil {
-			m.cfg.Log.Warn().Err(err).Msg("could not publish this member's name yet")
-		}
 		var retry <-chan time.Time
-		if err != nil {
-			retry = time.After(retryIntroduce)
+		if again > 0 {
+			retry = time.After(again)
 		}
 		select {
 		case <-m.ctx.Done():
