@@ -97,8 +97,8 @@ func TestMesh_renewsBeforeCertificatesEnd(t *testing.T) {
 		t.Skip("short tests run under the race detector, too slow for certificates that end after seconds")
 	}
 	for name, lives := range map[string][2]time.Duration{
-		"the answering side's": {time.Hour, 3 * time.Second},
-		"the dialling side's":  {3 * time.Second, time.Hour},
+		"the answering side's": {time.Hour, 6 * time.Second},
+		"the dialling side's":  {6 * time.Second, time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -134,7 +134,7 @@ func TestMesh_renewsBeforeCertificatesEnd(t *testing.T) {
 				failures = append(failures, fmt.Errorf("connected since %v, first %v", p.Since, since))
 			}
 			if failures = append(failures, unanswered...); len(failures) > 0 {
-				still.excuses(t, 300*time.Millisecond)
+				still.excuses(t, 500*time.Millisecond)
 				t.Error(errors.Join(failures...))
 			}
 		})

@@ -18,7 +18,7 @@ import (
 // touch it.
 func TestAuth_watchEndsWithTheRight(t *testing.T) {
 	c := testcluster.Start(t, 3, testcluster.Options{})
-	setUpUsers(t, client(t, c.Members[0].ClientURL))
+	setUpUsersOn(t, c)
 	ctx := within(t)
 	root := userClient(t, "root", c.Members[0].ClientURL)
 	other := c.Members[2].ClientURL
@@ -78,7 +78,7 @@ func TestAuth_watchEndsWithTheRight(t *testing.T) {
 // all members have.
 func TestAuth_membersDecideAlike(t *testing.T) {
 	c := testcluster.Start(t, 3, testcluster.Options{})
-	setUpUsers(t, client(t, c.Members[0].ClientURL))
+	setUpUsersOn(t, c)
 	root := userClient(t, "root", c.Members[0].ClientURL)
 	done := make(chan struct{})
 	var work sync.WaitGroup

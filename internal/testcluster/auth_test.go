@@ -57,6 +57,19 @@ func setUpUsers(t *testing.T, c *clientv3.Client) {
 	do(err)
 }
 
+// setUpUsersOn does it, and returns when every member enforces it: one that has not
+// heard of it yet takes no notice of a token, which then is refused where it does
+// matter.
+func setUpUsersOn(t *testing.T, c *testcluster.Cluster) {
+	t.Helper()
+	setUpUsers(t, client(t, c.Members[0].ClientURL))
+	for _, m := range c.Members {
+		if r, err := client(t, m.ClientURL).AuthStatus(within(t)); err != nil || !r.Enabled {
+			t.Fatalf("%s: authentication is off: %v, %v", m.ClientURL, r, err)
+		}
+	}
+}
+
 // userClient is etcd's client of a user.
 func userClient(t *testing.T, user string, endpoints ...string) *clientv3.Client {
 	t.Helper()
@@ -70,7 +83,7 @@ func userClient(t *testing.T, user string, endpoints ...string) *clientv3.Client
 
 func TestAuth_usersOnACluster(t *testing.T) {
 	c := testcluster.Start(t, 3, testcluster.Options{})
-	setUpUsers(t, client(t, c.Members[0].ClientURL))
+	setUpUsersOn(t, c)
 	ctx := within(t)
 	for i, m := range c.Members {
 		alice := userClient(t, "alice", m.ClientURL)

@@ -24,7 +24,7 @@ import (
 func TestAuth_tokensEndUnlessUsed(t *testing.T) {
 	const ttl = 4 // seconds
 	c := testcluster.Start(t, 3, testcluster.Options{Configure: func(_ int, cfg *daemon.Config) { cfg.AuthTokenTTL = ttl }})
-	setUpUsers(t, client(t, c.Members[0].ClientURL))
+	setUpUsersOn(t, c)
 	token := login(t, raw(t, c.Members[0].ClientURL), "alice")
 	idle := login(t, raw(t, c.Members[0].ClientURL), "poor")
 	use := func(i int, token string) error {
@@ -76,7 +76,7 @@ func TestAuth_jwt(t *testing.T) {
 			cfg.AuthToken = "jwt,sign-method=ES256,priv-key=" + private
 		}
 	}})
-	setUpUsers(t, client(t, c.Members[0].ClientURL))
+	setUpUsersOn(t, c)
 	signer := raw(t, c.Members[0].ClientURL)
 	token := login(t, signer, "alice")
 	put := func(i int) error {
@@ -118,7 +118,7 @@ func TestAuth_jwt(t *testing.T) {
 // the user's password changes.
 func TestAuth_tokensLast(t *testing.T) {
 	c := testcluster.Start(t, 3, testcluster.Options{})
-	setUpUsers(t, client(t, c.Members[0].ClientURL))
+	setUpUsersOn(t, c)
 	token := login(t, raw(t, c.Members[0].ClientURL), "alice")
 	if again := login(t, raw(t, c.Members[0].ClientURL), "alice"); again != token {
 		t.Error("who logs in again gets the token there is")

@@ -168,11 +168,3 @@ func goroutinesBack(t *testing.T, before int) {
 		}
 	}
 }
-
-// heap is how much is in use after a collection, in bytes.
-func heap() int64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
-}

@@ -192,6 +192,8 @@ func TestRangeStream_stalledReaders(t *testing.T) {
 	}
 }
 
+// heapInUse is how much is in use, in bytes, after what pools keep was let go: it
+// takes two collections.
 func heapInUse() int64 {
 	runtime.GC()
 	runtime.GC()
