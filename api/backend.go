@@ -90,6 +90,9 @@ type Backend interface {
 	// system, and returns when that is done.
 	Defragment(ctx context.Context) error
 
+	// Anchors lists what the cluster remembers of a member's audit log; linearizable.
+	Anchors(ctx context.Context, r *conclavepb.AnchorsRequest) (*conclavepb.AnchorsResponse, error)
+
 	// RaftReport says how this member sees itself and the others, without
 	// quorum and without waiting. The caller may change it.
 	RaftReport() *conclavepb.RaftReport

@@ -264,3 +264,8 @@ func (b *fakeBackend) stall() {
 	}
 	b.onRange.Store(&f)
 }
+
+// Anchors is of a member that anchored once.
+func (b *fakeBackend) Anchors(_ context.Context, r *conclavepb.AnchorsRequest) (*conclavepb.AnchorsResponse, error) {
+	return &conclavepb.AnchorsResponse{Anchors: []*conclavepb.Anchor{{Seq: r.GetMember(), Hash: make([]byte, 32)}}}, nil
+}

@@ -78,6 +78,7 @@ func (s *Server) newGRPC() {
 	pb.RegisterClusterServer(s.grpc, &clusterService{backend: o.Backend})
 	pb.RegisterMaintenanceServer(s.grpc, &maintenanceService{backend: o.Backend, pace: o.snapshotPace, sending: &s.wg})
 	conclavepb.RegisterDebugServer(s.grpc, &debugService{backend: o.Backend, ready: o.Ready})
+	conclavepb.RegisterAuditServer(s.grpc, &auditService{backend: o.Backend})
 	hs := health.NewServer() // SERVING for "" from the start
 	grpc_health_v1.RegisterHealthServer(s.grpc, hs)
 	s.health = hs

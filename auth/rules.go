@@ -116,6 +116,8 @@ var rules = map[string]rule{
 	// Whoever gets certificates made can be anybody.
 	conclavepb.PKI_Issue_FullMethodName:  {who: administrator},
 	conclavepb.Debug_Raft_FullMethodName: {who: user},
+	// It tells how much is done on which member.
+	conclavepb.Audit_Anchors_FullMethodName: {who: administrator},
 
 	// Whether this process answers is no secret.
 	"/grpc.health.v1.Health/Check": {who: anybody},

@@ -47,11 +47,12 @@ func TestMember_levelOfTheOldest(t *testing.T) {
 	if _, err := newer[0].Put(limited(t), &pb.PutRequest{Key: []byte("k")}); err != nil {
 		t.Fatal(err)
 	}
-	if level := newer[0].View().Level; level != fsm.NewestLevel {
-		t.Fatalf("level %d is in force, and member %x does not understand it", level, old.ID())
-	}
+	eventuallyTrue(t, "the level of all", func() bool { return newer[0].View().Level == fsm.NewestLevel })
 	if _, err := newer[0].proposer.do(limited(t), fsm.ByMember, fsm.KindReserved, &pb.PutRequest{}); !errors.Is(err, ErrNotCapable) {
 		t.Errorf("a kind of a higher level: %v", err)
+	}
+	if level := newer[0].View().Level; level != fsm.NewestLevel {
+		t.Fatalf("level %d is in force, and member %x does not understand it", level, old.ID())
 	}
 	if _, err := newer[0].MemberRemove(limited(t), &pb.MemberRemoveRequest{ID: old.ID()}); err != nil {
 		t.Fatal(err)

@@ -73,6 +73,8 @@ func (m *Machine) apply(index uint64, req request, wanted bool) Result {
 		m.clusterVersion, m.changed.clusterVersion = v.Version, v.Version
 	case KindFeatureLevel:
 		return m.applyLevel(index, req.body)
+	case KindAuditAnchor:
+		return m.applyAnchor(index, req.body)
 	case KindDowngrade:
 		return m.applyDowngrade(index, &req)
 	case KindAlarm, KindOwnAlarm:

@@ -33,6 +33,8 @@ const (
 	KindLeaseExpire Kind = 15
 	// KindFeatureLevel raises the level of the kinds that may be used; see LevelOf.
 	KindFeatureLevel Kind = 16
+	// KindAuditAnchor is by a member about its audit log, from level 2 on.
+	KindAuditAnchor Kind = 17
 	// KindReserved is above every level, and never in a log.
 	KindReserved Kind = 255
 

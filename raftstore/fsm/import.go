@@ -144,7 +144,7 @@ func (o ImportOptions) rewrite(tx *bbolt.Tx) error {
 			return err
 		}
 	}
-	for _, name := range [][]byte{bucketMembers, bucketMembersRemoved, bucketCluster, bucketOwn} {
+	for _, name := range [][]byte{bucketMembers, bucketMembersRemoved, bucketCluster, bucketOwn, bucketAnchors} {
 		if err := tx.DeleteBucket(name); err != nil && tx.Bucket(name) != nil {
 			return err
 		}

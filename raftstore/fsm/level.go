@@ -13,7 +13,7 @@ import (
 
 // NewestLevel is the highest feature level that this program understands. It rises
 // by one with each version that adds kinds of requests or changes what one means.
-const NewestLevel = 1
+const NewestLevel = 2
 
 // firstLevel is in force where no other one was agreed.
 const firstLevel = 1
@@ -27,8 +27,11 @@ var keyLevel = []byte("level")
 // LevelOf is the feature level from which on a kind may be proposed. A kind that is
 // added to a later version gets a case here, and NewestLevel the same number.
 func LevelOf(kind Kind) uint32 {
-	if kind == KindReserved {
+	switch kind {
+	case KindReserved:
 		return math.MaxUint32
+	case KindAuditAnchor:
+		return 2
 	}
 	return firstLevel
 }

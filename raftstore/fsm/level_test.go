@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -40,8 +41,8 @@ func TestMachine_levelNeedsAll(t *testing.T) {
 		want uint32
 	}{
 		"all":             {[]*conclavepb.Attributes{attributes(1, newer), attributes(2, newer)}, newer},
-		"one is older":    {[]*conclavepb.Attributes{attributes(1, newer), attributes(2, NewestLevel)}, NewestLevel},
-		"one is not told": {[]*conclavepb.Attributes{attributes(1, newer)}, NewestLevel},
+		"one is older":    {[]*conclavepb.Attributes{attributes(1, newer), attributes(2, NewestLevel)}, firstLevel},
+		"one is not told": {[]*conclavepb.Attributes{attributes(1, newer)}, firstLevel},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "db")
@@ -80,7 +81,7 @@ func TestMachine_olderStops(t *testing.T) {
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if m, err := openAtLevel(path, NewestLevel); !errors.Is(err, ErrNewerFormat) || !strings.Contains(err.Error(), "feature level 2") {
+	if m, err := openAtLevel(path, NewestLevel); !errors.Is(err, ErrNewerFormat) || !strings.Contains(err.Error(), fmt.Sprintf("feature level %d", newer)) {
 		t.Errorf("an older program opens it: %v, %v", m, err)
 	}
 	if _, err := Import(path, ImportOptions{Members: members(1)}); !errors.Is(err, ErrNewerFormat) {

@@ -245,6 +245,7 @@ func (m *Machine) publishView() *View {
 		Members:        m.members,
 		Alarms:         m.alarms,
 		Downgrade:      m.downgrade,
+		Anchors:        m.anchors,
 		ClusterVersion: m.clusterVersion,
 		Level:          m.level,
 		Applied:        m.at.index,

@@ -54,7 +54,7 @@ func history(t *testing.T, rng *rand.Rand, n int) [][]byte {
 		key := []byte(fmt.Sprintf("k%d", rng.IntN(20)))
 		var parts []any
 		for range 1 + rng.IntN(4) {
-			switch rng.IntN(8) {
+			switch rng.IntN(9) {
 			case 0:
 				parts = append(parts, KindDeleteRange, &pb.DeleteRangeRequest{Key: key})
 			case 1:
@@ -72,6 +72,8 @@ func history(t *testing.T, rng *rand.Rand, n int) [][]byte {
 					{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: key, RangeEnd: []byte{0}, PrevKv: true}}},
 					{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}}}},
 				}})
+			case 5:
+				parts = append(parts, KindAuditAnchor, anchorOf(1+rng.Uint64N(3), rng.Uint64N(uint64(n))))
 			default:
 				parts = append(parts, KindPut, &pb.PutRequest{Key: key, Value: []byte(fmt.Sprint(i)), Lease: rng.Int64N(4)})
 			}

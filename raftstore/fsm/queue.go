@@ -34,6 +34,7 @@ type changeSet struct {
 	members        *Members
 	alarms         *Alarms
 	downgrade      *Downgrade
+	anchors        []anchorChange
 	clusterVersion string
 	level          uint32 // 0: as it was
 	other          int    // bytes of the requests that changed something else than keys
@@ -58,6 +59,9 @@ func (c *changeSet) write(tx *bbolt.Tx) error {
 	}
 	if c.downgrade != nil {
 		errs = append(errs, c.downgrade.write(tx))
+	}
+	if len(c.anchors) > 0 {
+		errs = append(errs, writeAnchors(tx, c.anchors))
 	}
 	if c.level != 0 {
 		errs = append(errs, writeLevel(tx, c.level))

@@ -46,6 +46,7 @@ type loaded struct {
 	members        *Members
 	alarms         *Alarms
 	downgrade      Downgrade
+	anchors        *Anchors
 	clusterVersion string
 	level          uint32
 }
@@ -142,6 +143,9 @@ func (f *stateFile) load(keys kv.Options, newest uint32) (l loaded, err error) {
 			return err
 		}
 		if l.downgrade, err = loadDowngrade(tx); err != nil {
+			return err
+		}
+		if l.anchors, err = loadAnchors(tx); err != nil {
 			return err
 		}
 		if l.alarms, err = loadAlarms(tx); err != nil {

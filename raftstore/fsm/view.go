@@ -17,6 +17,8 @@ type View struct {
 	Alarms  *Alarms
 	// Downgrade is one that was begun, zero if none was.
 	Downgrade Downgrade
+	// Anchors are what the members' audit logs have to hold.
+	Anchors *Anchors
 	// ClusterVersion is empty until it was agreed.
 	ClusterVersion string
 	// Level is the feature level in force: kinds above it are not proposed.
