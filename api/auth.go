@@ -2,8 +2,10 @@ package api
 
 import (
 	"context"
+	"net/netip"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc/peer"
 
 	"github.com/conclave-kv/conclave/auth"
 )
@@ -27,6 +29,7 @@ type AuthBackend interface {
 	AuthEnable(context.Context, *pb.AuthEnableRequest) (*pb.AuthEnableResponse, error)
 	AuthDisable(context.Context, *pb.AuthDisableRequest) (*pb.AuthDisableResponse, error)
 	AuthStatus(context.Context, *pb.AuthStatusRequest) (*pb.AuthStatusResponse, error)
+	// Authenticate finds where the request comes from in ctx: see auth.SourceOf.
 	Authenticate(context.Context, *pb.AuthenticateRequest) (*pb.AuthenticateResponse, error)
 	UserAdd(context.Context, *pb.AuthUserAddRequest) (*pb.AuthUserAddResponse, error)
 	UserGet(context.Context, *pb.AuthUserGetRequest) (*pb.AuthUserGetResponse, error)
@@ -48,4 +51,30 @@ type AuthBackend interface {
 type authService struct {
 	pb.UnsafeAuthServer
 	AuthBackend
+}
+
+// Authenticate adds where the request comes from.
+func (s authService) Authenticate(ctx context.Context, r *pb.AuthenticateRequest) (*pb.AuthenticateResponse, error) {
+	return s.AuthBackend.Authenticate(auth.WithSource(ctx, sourceOf(ctx)), r)
+}
+
+// wholeSubnet is what one customer of a provider has of IPv6, in bits.
+const wholeSubnet = 64
+
+// sourceOf is the address a call comes from: all of an IPv4 address, the network of
+// an IPv6 one, "" of a local socket.
+func sourceOf(ctx context.Context) string {
+	p, ok := peer.FromContext(ctx)
+	if !ok || p.Addr == nil {
+		return ""
+	}
+	from, err := netip.ParseAddrPort(p.Addr.String())
+	if err != nil {
+		return ""
+	}
+	addr := from.Addr().Unmap().WithZone("")
+	if addr.Is6() {
+		return netip.PrefixFrom(addr, wholeSubnet).Masked().String()
+	}
+	return addr.String()
 }

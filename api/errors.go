@@ -93,6 +93,7 @@ var errorTable = []struct {
 	{auth.ErrPermissionDenied, rpctypes.ErrGRPCPermissionDenied},
 	{member.ErrPasswordTooLong, status.Error(codes.InvalidArgument, "etcdserver: "+member.ErrPasswordTooLong.Error())},
 	{member.ErrPasswordTooShort, status.Error(codes.InvalidArgument, "etcdserver: "+member.ErrPasswordTooShort.Error())},
+	{member.ErrLoginsSlowed, status.Error(codes.ResourceExhausted, "etcdserver: "+member.ErrLoginsSlowed.Error())},
 	{member.ErrLoginsBusy, status.Error(codes.ResourceExhausted, "etcdserver: "+member.ErrLoginsBusy.Error())},
 
 	{kv.ErrCompacted, rpctypes.ErrGRPCCompacted},

@@ -47,3 +47,17 @@ func AsMember(ctx context.Context) context.Context {
 func IsMember(ctx context.Context) bool {
 	return ctx.Value(memberInContext{}) != nil
 }
+
+type sourceInContext struct{}
+
+// WithSource returns ctx with where a request comes from: whatever tells one source
+// of logins from another.
+func WithSource(ctx context.Context, source string) context.Context {
+	return context.WithValue(ctx, sourceInContext{}, source)
+}
+
+// SourceOf returns what WithSource was given, "" without.
+func SourceOf(ctx context.Context) string {
+	source, _ := ctx.Value(sourceInContext{}).(string)
+	return source
+}

@@ -78,6 +78,8 @@ var (
 	ErrPasswordTooLong = token.ErrPasswordTooLong
 	// ErrPasswordTooShort: a password has fewer bytes than --auth-min-password-length.
 	ErrPasswordTooShort = errors.New("password is shorter than --auth-min-password-length allows")
+	// ErrLoginsSlowed: too many logins of the user from there have failed.
+	ErrLoginsSlowed = token.ErrSlowed
 	// ErrLoginsBusy: too many passwords are being checked.
 	ErrLoginsBusy = token.ErrBusy
 	// ErrTooManySnapshots: as many snapshots of this member are being read as may

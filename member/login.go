@@ -17,13 +17,16 @@ const (
 	// loginTries bounds how often a login begins again because the user was changed
 	// meanwhile.
 	loginTries = 3
+	// maxLoggedName bounds what is logged of a name that may be anything, in bytes.
+	maxLoggedName = 100
 	// defaultTokenTTL is --auth-token-ttl.
 	defaultTokenTTL = 5 * time.Minute
 )
 
-// Authenticate gives a user who knows the password a token. Errors:
-// auth.ErrNotEnabled, auth.ErrFailed, auth.ErrNoPassword, token.ErrBusy,
-// token.ErrVerifyOnly.
+// Authenticate gives a user who knows the password a token. After some failures the
+// next login of that user from auth.SourceOf(ctx) is delayed, or refused. Errors:
+// auth.ErrNotEnabled, auth.ErrFailed, auth.ErrNoPassword, ErrLoginsBusy,
+// ErrLoginsSlowed, token.ErrVerifyOnly.
 func (m *Member) Authenticate(ctx context.Context, r *pb.AuthenticateRequest) (*pb.AuthenticateResponse, error) {
 	ctx, cancel := m.bounded(ctx)
 	defer cancel()
@@ -32,14 +35,23 @@ func (m *Member) Authenticate(ctx context.Context, r *pb.AuthenticateRequest) (*
 	}
 	user, password := r.GetName(), r.GetPassword()
 	r.Password = "" // nobody needs it any more
+	source := auth.SourceOf(ctx)
+	attempt, err := m.throttle.Enter(ctx, user, source)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = contextError(ctx)
+		}
+		return nil, err
+	}
+	defer attempt.Leave()
 	for try := 1; ; try++ {
-		text, err := m.login(ctx, user, password)
+		text, err := m.login(ctx, attempt, user, password)
 		if errors.Is(err, auth.ErrOldRevision) && try < loginTries {
 			continue
 		}
 		if err != nil {
 			if errors.Is(err, auth.ErrFailed) {
-				m.cfg.Log.Warn().Str("user", user).Msg("a login failed")
+				m.cfg.Log.Warn().Str("user", user[:min(len(user), maxLoggedName)]).Str("source", source).Msg("a login failed")
 			}
 			return nil, err
 		}
@@ -49,12 +61,14 @@ func (m *Member) Authenticate(ctx context.Context, r *pb.AuthenticateRequest) (*
 
 // login checks a password on the newest state. A user who does not exist takes as
 // long as a wrong password.
-func (m *Member) login(ctx context.Context, user, password string) (text string, err error) {
+func (m *Member) login(ctx context.Context, attempt *token.Attempt, user, password string) (text string, err error) {
 	v := m.View().Auth
 	u := v.User(user)
-	switch {
-	case !v.Enabled():
+	if !v.Enabled() {
 		return "", auth.ErrNotEnabled
+	}
+	attempt.Try()
+	switch {
 	case u != nil && !u.HasPassword():
 		return "", auth.ErrNoPassword
 	case u == nil:
@@ -71,6 +85,7 @@ func (m *Member) login(ctx context.Context, user, password string) (text string,
 		return "", auth.ErrFailed
 	}
 	defer login.Leave()
+	attempt.Right()
 	if m.cfg.JWT != nil {
 		return m.cfg.JWT.Issue(user, v.Revision())
 	}

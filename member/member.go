@@ -104,6 +104,7 @@ type Member struct {
 	renewals     renewals
 	passwords    *token.Passwords
 	logins       *token.Logins
+	throttle     *token.Throttle
 	tokens       *usedTokens
 	clockDue     chan struct{} // the lease clock may have to be agreed
 	space        *space
@@ -147,6 +148,7 @@ func New(cfg Config, mesh *raftstore.Mesh, machine *fsm.Machine) *Member {
 		clockDue:     make(chan struct{}, 1),
 		passwords:    cfg.Passwords,
 		logins:       token.NewLogins(cfg.Passwords),
+		throttle:     token.NewThrottle(),
 		tokens:       newUsedTokens(),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())

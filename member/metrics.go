@@ -53,6 +53,7 @@ func newMemberMetrics(m *Member) *memberMetrics {
 	m.cfg.Registry.MustRegister(m.raftFigures()...)
 	m.cfg.Registry.MustRegister(m.stateFigures()...)
 	m.cfg.Registry.MustRegister(m.keyFigures()...)
+	m.cfg.Registry.MustRegister(m.loginFigures()...)
 	m.cfg.Registry.MustRegister(own.hash, own.hashRev)
 	return own
 }
@@ -78,6 +79,20 @@ func (m *Member) raftFigures() []prometheus.Collector {
 			func() float64 { return float64(m.proposer.pending.Load()) }),
 		counter("etcd_server_proposals_failed_total", "The total number of failed proposals seen.",
 			func() float64 { return float64(m.proposer.failed.Load()) }),
+	}
+}
+
+// loginFigures are about logins with a password, through this member.
+func (m *Member) loginFigures() []prometheus.Collector {
+	pick := func(of func(failed, delayed, refused int64) int64) func() float64 {
+		return func() float64 { return float64(of(m.throttle.Counts())) }
+	}
+	return []prometheus.Collector{
+		counter("conclave_auth_login_failures_total", "Logins that were tried and failed.", pick(func(n, _, _ int64) int64 { return n })),
+		counter("conclave_auth_logins_delayed_total", "Logins that waited because earlier ones of the same user from the same address had failed.",
+			pick(func(_, n, _ int64) int64 { return n })),
+		counter("conclave_auth_logins_refused_total", "Logins that were refused because earlier ones of the same user from the same address had failed, or too many wait.",
+			pick(func(_, _, n int64) int64 { return n })),
 	}
 }
 
