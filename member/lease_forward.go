@@ -3,7 +3,6 @@ package member
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"sync"
 
 	"github.com/conclave-kv/conclave/kv"
@@ -150,8 +149,7 @@ func (f *renewals) call(batch []*renewal) {
 	}
 }
 
-// answerRenew renews leases for a peer. All are asked for before one is waited
-// for, so that what has to be agreed is agreed together.
+// answerRenew renews leases for a peer.
 func (m *Member) answerRenew(ctx context.Context, _ uint64, payload []byte) ([]byte, error) {
 	ids, err := decodeIDs(payload)
 	if err != nil || len(ids) > maxForwarded {
@@ -159,28 +157,7 @@ func (m *Member) answerRenew(ctx context.Context, _ uint64, payload []byte) ([]b
 	}
 	ctx, cancel := m.bounded(ctx)
 	defer cancel()
-	asked := m.lessor.time()
-	ttls := make([]int64, len(ids))
-	var slow []int
-	for i, id := range ids {
-		ttl, _, all, err := m.lessor.prolong(id)
-		switch {
-		case all != nil:
-			slow = append(slow, i)
-		case errors.Is(err, errNotLessor):
-			return nil, &raftstore.CallError{Code: codeNotLeader, Text: err.Error()}
-		default:
-			ttls[i] = ttl
-		}
-	}
-	for _, i := range slow {
-		ttl, err := m.lessor.awaitRenewal(ctx, ids[i], asked)
-		if err != nil && !errors.Is(err, kv.ErrLeaseNotFound) {
-			ttl = unanswered
-		}
-		ttls[i] = ttl
-	}
-	return appendIDs(nil, ttls...), nil
+	return appendIDs(nil, m.lessor.renewAll(ctx, ids)...), nil
 }
 
 func appendIDs(b []byte, ids ...int64) []byte {

@@ -3,7 +3,9 @@ package member
 import (
 	"cmp"
 	"context"
+	"errors"
 	"math"
+	"slices"
 
 	"github.com/conclave-kv/conclave/kv"
 )
@@ -93,11 +95,8 @@ func awaitAnswer(ctx context.Context, ask func() (int64, <-chan struct{}, <-chan
 		if all == nil {
 			return ttl, err
 		}
-		select {
-		case <-news: // nil where only news of all can help
-		case <-all:
-		case <-ctx.Done():
-			return 0, ctx.Err()
+		if err := awaitNews(ctx, news, all); err != nil {
+			return 0, err
 		}
 	}
 }
@@ -105,6 +104,49 @@ func awaitAnswer(ctx context.Context, ask func() (int64, <-chan struct{}, <-chan
 // awaitRenewal is prolongAsked that waits.
 func (l *lessor) awaitRenewal(ctx context.Context, id, asked int64) (ttl int64, err error) {
 	return awaitAnswer(ctx, func() (int64, <-chan struct{}, <-chan struct{}, error) { return l.prolongAsked(id, asked) })
+}
+
+// renewAll renews leases and waits for all of them: their TTLs, 0 for a lease that
+// there is not, unanswered where ctx or this member's term ended first. After each
+// wait all that are left are asked for again, so that what has to be agreed is agreed
+// together: a leader that has just taken over has nothing agreed before others
+// confirmed it, and one entry after the other would take it longer than leases last.
+func (l *lessor) renewAll(ctx context.Context, ids []int64) []int64 {
+	asked := l.time()
+	ttls := slices.Repeat([]int64{unanswered}, len(ids))
+	left := make([]int, len(ids)) // what has no answer, as indexes
+	for i := range left {
+		left[i] = i
+	}
+	for len(left) > 0 {
+		var news, all <-chan struct{} // of the first that has to wait
+		left = slices.DeleteFunc(left, func(i int) bool {
+			ttl, n, a, err := l.prolongAsked(ids[i], asked)
+			switch {
+			case a == nil && !errors.Is(err, errNotLessor):
+				ttls[i] = ttl
+			case all == nil:
+				news, all = n, a
+			}
+			return a == nil
+		})
+		if len(left) > 0 && awaitNews(ctx, news, all) != nil {
+			break
+		}
+	}
+	return ttls
+}
+
+// awaitNews waits for news of a lease, nil where only news of all can help.
+func awaitNews(ctx context.Context, news, all <-chan struct{}) error {
+	select {
+	case <-news:
+		return nil
+	case <-all:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // awaitCover is covered that waits.

@@ -1,8 +1,11 @@
 package member
 
 import (
+	"context"
 	"errors"
+	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/conclave-kv/conclave/kv"
@@ -172,4 +175,69 @@ func TestLessor_renewalOnSlowDisk(t *testing.T) {
 	if _, news, _, err := l.prolongAsked(1, l.lessor.time()); news == nil || err != nil {
 		t.Errorf("the next renewal was answered without an entry: %v", err)
 	}
+}
+
+// A leader that has just taken over, and is not confirmed yet, has all renewals of
+// a call agreed in one entry once it is.
+func TestLessor_renewalsOfOneCallTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 1000
+		var leases []kv.Lease
+		var ids []int64
+		for id := range int64(n) {
+			leases = append(leases, kv.Lease{ID: id, TTL: 10, Deadline: 10_000})
+			ids = append(ids, id)
+		}
+		l := newTestLessor(0, leases...)
+		l.run(3 * time.Second)
+		l.time += leaseMaxStep // a gap, as at the beginning of a term
+		l.tick()
+		answers := make(chan []int64, 1)
+		go func() { answers <- l.renewAll(t.Context(), append(ids, n)) }()
+		synctest.Wait()
+		if _, _, due, _ := l.takeDue(n); len(due) != 0 {
+			t.Fatalf("%d renewals are to be agreed by a leader that is not confirmed", len(due))
+		}
+		l.confirm(1)
+		synctest.Wait()
+		_, clock, due, _ := l.takeDue(n)
+		if len(due) != n {
+			t.Fatalf("%d of %d renewals are to be agreed", len(due), n)
+		}
+		var changes []kv.LeaseChange
+		for _, e := range leases {
+			e.Deadline = clock + 10_000
+			changes = append(changes, kv.LeaseChange{Lease: e})
+		}
+		l.changed(changes)
+		want := append(slices.Repeat([]int64{10}, n), 0)
+		if ttls := <-answers; !slices.Equal(ttls, want) {
+			t.Errorf("answered %v, want 10 s each, and 0 for the lease that there is not", ttls)
+		}
+	})
+}
+
+// What waits when this member's term ends, or the call's time, is left to be asked
+// for again; what was answered before is not.
+func TestLessor_renewalsThatAreLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, dropped := range []bool{true, false} {
+			l := newTestLessor(0, kv.Lease{ID: 1, TTL: 10, Deadline: 10_000})
+			l.run(3 * time.Second)
+			l.changed([]kv.LeaseChange{{Lease: kv.Lease{ID: 2, TTL: 10, Deadline: 13_000}, Granted: true}})
+			ctx, cancel := context.WithCancel(t.Context())
+			answers := make(chan []int64, 1)
+			go func() { answers <- l.renewAll(ctx, []int64{1, 2}) }()
+			synctest.Wait()
+			if dropped {
+				l.drop()
+			} else {
+				cancel()
+			}
+			if ttls := <-answers; !slices.Equal(ttls, []int64{unanswered, 10}) {
+				t.Errorf("term ended: %v; answered %v", dropped, ttls)
+			}
+			cancel()
+		}
+	})
 }
