@@ -125,11 +125,11 @@ func (m *Member) lasts(text string) bool {
 // have been given out by another. Errors: auth.ErrInvalidToken, those of a read.
 func (m *Member) Identify(ctx context.Context, text string) (*auth.Identity, error) {
 	if m.cfg.JWT != nil {
-		user, revision, err := m.cfg.JWT.Verify(text)
+		id, err := m.cfg.JWT.Identify(text)
 		if err != nil {
 			return nil, auth.ErrInvalidToken
 		}
-		return &auth.Identity{User: user, Revision: revision}, nil
+		return id, nil
 	}
 	hash := token.Hash(text)
 	if id := m.bearer(hash); id != nil {

@@ -30,6 +30,7 @@ type JWT struct {
 	verify any
 	ttl    time.Duration
 	parser *jwt.Parser
+	known  *verified
 }
 
 // NewJWT makes one of a method such as RS256 and of keys in PEM; that of the HS
@@ -39,7 +40,7 @@ func NewJWT(method string, priv, pub []byte, ttl time.Duration) (*JWT, error) {
 	if m == nil || m == jwt.SigningMethodNone {
 		return nil, fmt.Errorf("sign-method=%s: there are RS, PS, ES and HS with 256, 384 or 512, and EdDSA", method)
 	}
-	j := &JWT{method: m, ttl: ttl, parser: jwt.NewParser(jwt.WithValidMethods([]string{m.Alg()}), jwt.WithExpirationRequired(), jwt.WithStrictDecoding())}
+	j := &JWT{method: m, ttl: ttl, known: newVerified(), parser: jwt.NewParser(jwt.WithValidMethods([]string{m.Alg()}), jwt.WithExpirationRequired(), jwt.WithStrictDecoding())}
 	var err error
 	switch m.(type) {
 	case *jwt.SigningMethodHMAC:
@@ -154,12 +155,20 @@ type claims struct {
 // Verify returns what a token says, if its signature is good and it has not ended.
 // Errors are for logs: none of them has the token in it.
 func (j *JWT) Verify(token string) (user string, revision uint64, err error) {
-	var c claims
-	if _, err := j.parser.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return j.verify, nil }); err != nil {
+	c, err := j.claims(token)
+	if err != nil {
 		return "", 0, err
 	}
-	if c.User == nil || c.Revision == nil {
-		return "", 0, errClaims
-	}
 	return *c.User, *c.Revision, nil
+}
+
+func (j *JWT) claims(token string) (*claims, error) {
+	var c claims
+	if _, err := j.parser.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return j.verify, nil }); err != nil {
+		return nil, err
+	}
+	if c.User == nil || c.Revision == nil {
+		return nil, errClaims
+	}
+	return &c, nil
 }

@@ -20,7 +20,7 @@ import (
 )
 
 // pemPair is a private key and its public one.
-func pemPair(t *testing.T, key crypto.Signer, err error) (priv, pub []byte) {
+func pemPair(t testing.TB, key crypto.Signer, err error) (priv, pub []byte) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -36,7 +36,7 @@ func pemPair(t *testing.T, key crypto.Signer, err error) (priv, pub []byte) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})
 }
 
-func rsaPair(t *testing.T) (priv, pub []byte) {
+func rsaPair(t testing.TB) (priv, pub []byte) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	return pemPair(t, key, err)
 }
