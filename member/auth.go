@@ -1,7 +1,9 @@
 package member
 
 import (
+	"cmp"
 	"context"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
@@ -16,8 +18,13 @@ func (m *Member) AuthView() *auth.View { return m.machine.View().Auth }
 // Authorize decides whether who asks in ctx may make a request, or send a message
 // of a stream. A yes is of what this member knows; a no is given only after it was
 // confirmed with the others, where they can be reached, because this member may be
-// late. Errors: those of auth.Authorize.
+// late. Errors: those of auth.Authorize, ErrNoLeader for a watch.
 func (m *Member) Authorize(ctx context.Context, method string, req any) error {
+	if method == pb.Watch_Watch_FullMethodName {
+		if err := m.inTouch(ctx); err != nil {
+			return err
+		}
+	}
 	err := allowed(ctx, m.View(), method, req)
 	if err == nil {
 		return nil
@@ -28,6 +35,23 @@ func (m *Member) Authorize(ctx context.Context, method string, req any) error {
 		return err
 	}
 	return allowed(ctx, m.View(), method, req)
+}
+
+// touchTimeouts is for how many election timeouts a member without a leader answers
+// from what it knows while authentication is on.
+const touchTimeouts = 10
+
+// inTouch refuses what a member would answer from its own state when it has not
+// heard of a leader for long and authentication is on: the right to it may have been
+// taken from the caller meanwhile. Error: ErrNoLeader.
+func (m *Member) inTouch(ctx context.Context) error {
+	if !m.View().Auth.Enabled() || auth.IsMember(ctx) {
+		return nil
+	}
+	if m.node.Silence() > touchTimeouts*cmp.Or(m.cfg.ElectionTimeout, time.Second) {
+		return ErrNoLeader
+	}
+	return nil
 }
 
 // allowed decides on one state.

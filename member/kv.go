@@ -14,10 +14,8 @@ import (
 // Range reads keys: linearizable unless the request says serializable, which
 // is answered from this member's own state at once.
 func (m *Member) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
-	if !r.Serializable {
-		if err := m.linearize(ctx); err != nil {
-			return nil, err
-		}
+	if err := m.await(ctx, r.Serializable); err != nil {
+		return nil, err
 	}
 	resp, err := readWithin(ctx, m, func(v *fsm.View, room *kv.Room) (*pb.RangeResponse, error) {
 		if err := allowed(ctx, v, pb.KV_Range_FullMethodName, r); err != nil {
@@ -64,10 +62,8 @@ func (m *Member) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, er
 		m.fill(resp.Header)
 		return resp, nil
 	}
-	if !serializable {
-		if err := m.linearize(ctx); err != nil {
-			return nil, err
-		}
+	if err := m.await(ctx, serializable); err != nil {
+		return nil, err
 	}
 	resp, err := readWithin(ctx, m, func(v *fsm.View, room *kv.Room) (*pb.TxnResponse, error) {
 		if err := allowed(ctx, v, pb.KV_Txn_FullMethodName, r); err != nil {
@@ -164,6 +160,14 @@ func readWithin[T any](ctx context.Context, m *Member, answer func(*fsm.View, *k
 		return err
 	})
 	return resp, err
+}
+
+// await returns when a read can be answered from this member's own state.
+func (m *Member) await(ctx context.Context, serializable bool) error {
+	if serializable {
+		return m.inTouch(ctx)
+	}
+	return m.linearize(ctx)
 }
 
 // linearize returns when this member's state holds everything acknowledged

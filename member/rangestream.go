@@ -14,10 +14,8 @@ import (
 // before the first. While send blocks nothing is held
 // but the part it was given. The first error of send ends it.
 func (m *Member) RangeStream(ctx context.Context, r *pb.RangeRequest, send func(*pb.RangeResponse) error) error {
-	if !r.Serializable {
-		if err := m.linearize(ctx); err != nil {
-			return err
-		}
+	if err := m.await(ctx, r.Serializable); err != nil {
+		return err
 	}
 	scan := kv.NewScan(r, m.cfg.MaxRequestBytes/streamParts)
 	for {

@@ -164,3 +164,20 @@ func (n *Node) Leadership() (Leadership, <-chan struct{}) {
 
 // LeaderChanges counts the leaders this member has seen.
 func (n *Node) LeaderChanges() uint64 { return n.leaders.changes.Load() }
+
+// Silence is how long ago this member last led, or heard of who leads; to the length
+// of an election timeout. It is very long where it has not heard of any since the
+// start. A vote, which it may give without a majority, is nothing heard.
+func (n *Node) Silence() time.Duration {
+	now, since := n.leaders.known()
+	switch now.Leader {
+	case 0:
+		return time.Since(since)
+	case n.cfg.Self:
+		return 0
+	}
+	if contact := n.raft().LastContact(); !contact.IsZero() {
+		return time.Since(contact)
+	}
+	return 0 // a leader is known, of whom this instance of raft has just heard
+}
