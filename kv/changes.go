@@ -22,7 +22,7 @@ const keyFillPercent = 0.9
 // none stands for a compaction that there is not; 0 is one that etcd accepts.
 const none = -1
 
-// leaseBytes is about what a changed lease takes, in bytes.
+// leaseBytes is about what a changed lease takes, or its record, in bytes.
 const leaseBytes = 40
 
 // A change is one record to be written. The encoding belongs to the change and
@@ -43,11 +43,15 @@ type Changes struct {
 	last     int64      // revision of the store after the batch
 	bytes    int        // of recs' encodings
 	leases   []LeaseChange
-	clock    int64 // the lease clock, or none
+	clock    int64         // the lease clock, or none
+	stored   []leaseRecord // of the lease bucket, in order
+	lists    []renewalList
+	forget   uint64   // lists before this one go
+	renewals renewals // after lists
 }
 
 // Len returns the number of records that Write puts or deletes.
-func (c *Changes) Len() int { return len(c.recs) + len(c.drops) + len(c.leases) }
+func (c *Changes) Len() int { return len(c.recs) + len(c.drops) + len(c.stored) + len(c.lists) }
 
 // Pruned is how many records a compaction takes away with these changes.
 func (c *Changes) Pruned() int { return len(c.drops) }
@@ -55,8 +59,10 @@ func (c *Changes) Pruned() int { return len(c.drops) }
 // Leases returns what became of leases, in order; the caller must not change it.
 func (c *Changes) Leases() []LeaseChange { return c.leases }
 
-// Bytes returns the size of the records to be put, in bytes.
-func (c *Changes) Bytes() int { return c.bytes + len(c.recs)*revKeyLen + len(c.leases)*leaseBytes }
+// Bytes returns about what the changes take, in bytes.
+func (c *Changes) Bytes() int {
+	return c.bytes + len(c.recs)*revKeyLen + (len(c.leases)+len(c.stored))*leaseBytes
+}
 
 // Empty reports whether Write has nothing to do.
 func (c *Changes) Empty() bool {

@@ -142,7 +142,9 @@ func (b *Batch) Grant(id, ttl int64) error {
 		return ErrLeaseExists
 	}
 	b.granted++
-	b.setLease(Lease{ID: id, TTL: ttl, Deadline: b.clock + ttl*1000}, true)
+	l := Lease{ID: id, TTL: ttl, Deadline: b.clock + ttl*1000}
+	b.setLease(l, true)
+	b.ch.stored = append(b.ch.stored, leaseRecord{Lease: l})
 	return nil
 }
 
@@ -165,6 +167,7 @@ func (b *Batch) Revoke(id int64) error {
 	b.leases = b.leaseTree.root
 	b.granted--
 	b.ch.leases = append(b.ch.leases, LeaseChange{Lease: Lease{ID: id}, Gone: true})
+	b.ch.stored = append(b.ch.stored, leaseRecord{Lease: Lease{ID: id}, gone: true})
 	return nil
 }
 
@@ -174,11 +177,16 @@ func (b *Batch) AdvanceLeases(clock int64, renewed []int64) {
 	if clock > b.clock {
 		b.clock, b.ch.clock = clock, clock
 	}
+	known := make([]int64, 0, len(renewed))
 	for _, id := range renewed {
 		if l, found := b.Lease(id); found {
 			l.Deadline = b.clock + l.TTL*1000
 			b.setLease(l, false)
+			known = append(known, id)
 		}
+	}
+	if len(known) > 0 {
+		b.noteRenewals(known)
 	}
 }
 
@@ -225,7 +233,7 @@ func leaseIn(e *entry) int64 {
 
 // sameLeases reports whether the tree is what keys and leases make of it.
 func (s *state) sameLeases(o *state) bool {
-	if s.granted != o.granted || s.clock != o.clock || s.leases.live != o.leases.live {
+	if s.granted != o.granted || s.clock != o.clock || s.renewals != o.renewals || s.leases.live != o.leases.live {
 		return false
 	}
 	return s.leases.ascend(nil, nil, func(e *entry) bool {

@@ -9,10 +9,10 @@ import (
 )
 
 // The lease bucket is etcd's: below the eight bytes of an id a leasepb.Lease.
-// The deadline is a field of our own in it, which etcd skips and drops; the
-// lease clock is in the meta bucket, where etcd leaves alone what it does not
-// know. So a file that etcd had for a while has leases with and without
-// deadlines, and both make sense.
+// The deadline is a field of our own in it, which etcd skips and drops; later
+// renewals are in a bucket of our own, see renewals.go. The lease clock is in the
+// meta bucket, where etcd leaves alone what it does not know. So a file that etcd
+// had for a while has leases with and without deadlines, and both make sense.
 var (
 	bucketLease    = []byte("lease")
 	metaLeaseClock = []byte("conclaveLeaseClock")
@@ -92,24 +92,29 @@ func (c *Changes) writeLeases(tx *bbolt.Tx) error {
 			return fmt.Errorf("write the lease clock: %w", err)
 		}
 	}
-	if len(c.leases) == 0 {
-		return nil
-	}
-	bucket, err := tx.CreateBucketIfNotExists(bucketLease)
-	if err != nil {
-		return fmt.Errorf("create bucket %s: %w", bucketLease, err)
-	}
-	for _, l := range c.leases {
-		if l.Gone {
-			err = bucket.Delete(leaseKey(l.ID))
-		} else {
-			err = bucket.Put(leaseKey(l.ID), l.encode())
-		}
+	if len(c.stored) > 0 {
+		bucket, err := tx.CreateBucketIfNotExists(bucketLease)
 		if err != nil {
-			return fmt.Errorf("write lease %x: %w", l.ID, err)
+			return fmt.Errorf("create bucket %s: %w", bucketLease, err)
+		}
+		for _, l := range c.stored {
+			if l.gone {
+				err = bucket.Delete(leaseKey(l.ID))
+			} else {
+				err = bucket.Put(leaseKey(l.ID), l.encode())
+			}
+			if err != nil {
+				return fmt.Errorf("write lease %x: %w", l.ID, err)
+			}
 		}
 	}
-	return nil
+	return c.writeRenewals(tx)
+}
+
+// leaseRecord is a record of the lease bucket.
+type leaseRecord struct {
+	Lease
+	gone bool
 }
 
 // loadLeases makes the tree of leases, still without keys.
@@ -122,6 +127,10 @@ func (l *loader) loadLeases(tx *bbolt.Tx) error {
 			return fmt.Errorf("%w: %s in the meta bucket is %x, which is no time", ErrCorrupt, metaLeaseClock, v)
 		}
 	}
+	renewed, err := l.loadRenewals(tx)
+	if err != nil {
+		return err
+	}
 	bucket := tx.Bucket(bucketLease)
 	if bucket == nil {
 		return nil
@@ -130,6 +139,9 @@ func (l *loader) loadLeases(tx *bbolt.Tx) error {
 		lease, err := decodeLease(v, l.clock)
 		if err != nil || len(k) != leaseIDLen || lease.ID != int64(binary.BigEndian.Uint64(k)) {
 			return fmt.Errorf("%w: lease %x in the lease bucket cannot be decoded", ErrCorrupt, k)
+		}
+		if clock, found := renewed[lease.ID]; found {
+			lease.Deadline = max(lease.Deadline, clock+lease.TTL*1000)
 		}
 		l.leases.upsert(k, func(*entry) *entry { return leaseEntry(lease) })
 		l.granted++
@@ -157,7 +169,8 @@ func (c *checker) leases(tx *bbolt.Tx) error {
 		l.attach(e)
 		return true
 	})
-	if o := (&state{leases: l.leases.root, granted: l.granted, clock: l.clock}); !c.v.sameLeases(o) {
+	o := &state{leases: l.leases.root, granted: l.granted, clock: l.clock, renewals: l.renewals}
+	if !c.v.sameLeases(o) {
 		return fmt.Errorf("%w: leases differ between memory and file", ErrCorrupt)
 	}
 	return nil

@@ -43,7 +43,7 @@ func Open(db *bbolt.DB, tx *bbolt.Tx, opts Options) (*Store, error) {
 	// take, or took: the revision must not go back behind it.
 	s.view.Store(&View{state{
 		st: s, root: l.tree.root, rev: max(1, l.last, compactRev), compactRev: compactRev,
-		leases: l.leases.root, granted: l.granted, clock: l.clock,
+		leases: l.leases.root, granted: l.granted, clock: l.clock, renewals: l.renewals,
 	}})
 	return s, nil
 }
@@ -69,9 +69,10 @@ type loader struct {
 	last int64     // main revision of the newest record
 	keys []sortKey // reused
 
-	leases  tree
-	granted int
-	clock   int64
+	leases   tree
+	granted  int
+	clock    int64
+	renewals renewals
 }
 
 func (l *loader) load(keys *bbolt.Bucket) error {

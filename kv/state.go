@@ -18,6 +18,7 @@ type state struct {
 	leases     *node    // see lease.go
 	granted    int      // leases there are
 	clock      int64    // the lease clock as agreed, in milliseconds
+	renewals   renewals // how far they are in the file
 	room       *Room    // for what is read; nil: there is no bound
 }
 
