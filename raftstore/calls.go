@@ -12,7 +12,8 @@ import (
 const (
 	// KindConfirm asks a voter for its current term.
 	KindConfirm Kind = 1 + iota
-	// KindReadIndex asks the leader for a confirmed index.
+	// KindReadIndex asks the leader for a confirmed index, and says which term the
+	// member that asks is in.
 	KindReadIndex
 	// KindClaim tells a peer that a member starts with a data directory.
 	KindClaim
@@ -46,12 +47,17 @@ func (n *Node) handleCalls() {
 // way of a read. The term was made durable before raft showed it.
 func (n *Node) answerConfirm(uint64, []byte) []byte { return confirmation(n.Term()) }
 
-func (n *Node) answerReadIndex(ctx context.Context, _ uint64, _ []byte) ([]byte, error) {
+// answerReadIndex takes the asker's word for its own term, as it would if it asked
+// back: in a cluster of three nobody else needs to be asked.
+func (n *Node) answerReadIndex(ctx context.Context, asker uint64, payload []byte) ([]byte, error) {
 	lead := n.leadership()
 	if lead.Leader != n.cfg.Self {
 		return nil, ErrNotLeader
 	}
-	index, err := n.confirmLead(ctx, lead.Term)
+	if !confirms(payload, lead.Term) {
+		asker = 0
+	}
+	index, err := n.confirmLead(ctx, lead.Term, asker)
 	if err != nil {
 		return nil, err
 	}

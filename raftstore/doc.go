@@ -15,10 +15,10 @@
 // main loop (695). Pre-votes are implemented, or they would silently be off.
 //
 // Linearizable reads never use VerifyLeader, which counts answers to messages
-// sent before the read began. Node.ReadIndex notes the commit index, has a
-// majority confirm the term by a message sent after that, answered outside
-// raft's loop, and waits for its own Machine to reach the index. Concurrent
-// reads share a round. A leader answers no read before the first command of its
+// sent before the read began. Node.ReadIndex notes the leader's commit index, has
+// a majority confirm the term by messages sent after the read began, answered
+// outside raft's loop, and waits for its own Machine to reach the index. The
+// question of a follower is such a message. Concurrent reads share a round. A leader answers no read before the first command of its
 // own term was applied.
 //
 // AppliedIndex means "handed over", and no-ops never reach the Machine. Waiting

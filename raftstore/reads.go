@@ -191,12 +191,12 @@ func (r *readRounds) confirmed(ctx context.Context, lead Leadership) (uint64, er
 	case 0:
 		return 0, errNoLeader
 	case r.node.cfg.Self:
-		return r.node.confirmLead(ctx, lead.Term)
+		return r.node.confirmLead(ctx, lead.Term, 0)
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.node.cfg.ElectionTimeout)
 	defer cancel()
 	defer context.AfterFunc(r.node.ctx, cancel)()
-	answer, err := r.node.cfg.Mesh.Call(ctx, lead.Leader, KindReadIndex, nil)
+	answer, err := r.node.cfg.Mesh.Call(ctx, lead.Leader, KindReadIndex, confirmation(r.node.Term()))
 	if err != nil {
 		return 0, err
 	}
@@ -252,22 +252,38 @@ func (r *readRounds) stop() {
 }
 
 // confirmLead is the leader's half of a read: it notes the commit index, then
-// has a majority say, by messages sent after that, that the term is still
-// theirs. No later term can have committed anything before the noting, because
-// its leader would have needed a vote from that majority.
-func (n *Node) confirmLead(ctx context.Context, term uint64) (uint64, error) {
+// has a majority say, by messages sent after the read began, that the term is
+// still theirs. No later term can have committed anything before the read,
+// because its leader would have needed a vote from that majority. One of them is
+// asker, unless it is 0: the member that reads, which has said so when it asked.
+func (n *Node) confirmLead(ctx context.Context, term, asker uint64) (uint64, error) {
 	if n.openTerm.Load() != term {
 		return 0, errDeposed
 	}
 	index := n.CommitIndex()
 	ids := voters(n.configuration())
-	answers := make(chan callAnswer, len(ids))
-	yes, no, need := 0, 0, len(ids)/2+1
+	yes, need := 0, len(ids)/2+1
+	var others []uint64
 	for _, id := range ids {
-		if id == n.cfg.Self {
+		if id == n.cfg.Self || id == asker {
 			yes++
-			continue
+		} else {
+			others = append(others, id)
 		}
+	}
+	if yes < need {
+		if err := n.confirmedBy(ctx, term, others, need-yes); err != nil {
+			return 0, err
+		}
+	}
+	return index, n.stillTerm(term)
+}
+
+// confirmedBy has need of the others say that the term is theirs.
+func (n *Node) confirmedBy(ctx context.Context, term uint64, others []uint64, need int) error {
+	answers := make(chan callAnswer, len(others))
+	yes, no := 0, 0
+	for _, id := range others {
 		forget, err := n.cfg.Mesh.ask(id, KindConfirm, confirmation(term), n.cfg.ElectionTimeout, answers)
 		if err != nil {
 			no++
@@ -277,7 +293,7 @@ func (n *Node) confirmLead(ctx context.Context, term uint64) (uint64, error) {
 	}
 	limit := time.NewTimer(n.cfg.ElectionTimeout)
 	defer limit.Stop()
-	for yes < need && no <= len(ids)-need {
+	for yes < need && no <= len(others)-need {
 		select {
 		case a := <-answers:
 			if a.confirms(term) {
@@ -286,17 +302,17 @@ func (n *Node) confirmLead(ctx context.Context, term uint64) (uint64, error) {
 				no++
 			}
 		case <-limit.C:
-			return 0, errDeposed
+			return errDeposed
 		case <-ctx.Done():
-			return 0, errDeposed
+			return errDeposed
 		case <-n.ctx.Done():
-			return 0, ErrStopped
+			return ErrStopped
 		}
 	}
 	if yes < need {
-		return 0, errDeposed
+		return errDeposed
 	}
-	return index, n.stillTerm(term)
+	return nil
 }
 
 // stillTerm is this member's own voice in a confirmation.
@@ -316,7 +332,10 @@ func confirmation(term uint64) []byte {
 	return payload
 }
 
-func (a callAnswer) confirms(term uint64) bool {
+func (a callAnswer) confirms(term uint64) bool { return a.err == nil && confirms(a.payload, term) }
+
+// confirms reports whether a confirmation is of that term.
+func confirms(payload []byte, term uint64) bool {
 	var msg conclavepb.Confirm
-	return a.err == nil && proto.Unmarshal(a.payload, &msg) == nil && msg.Term == term
+	return proto.Unmarshal(payload, &msg) == nil && msg.Term == term
 }

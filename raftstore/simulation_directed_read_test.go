@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"testing"
@@ -90,4 +91,38 @@ func (r *simRun) proposeOn(term uint64) (end func()) {
 		}
 	}()
 	return func() { cancel(); <-done }
+}
+
+// Who asks the leader for an index is one of those who confirm its term, if it is
+// a voter and says that the term is its own: no third member is needed. The
+// leader's own reads need an answer.
+func TestNode_askerConfirms(t *testing.T) {
+	directed(t, 3, func(t *testing.T, s *simulation) {
+		lead, term := s.leader(t)
+		asker := s.others(lead)[0]
+		s.net.mu.Lock()
+		s.net.filter = func(_, _ uint64, raw []byte) bool {
+			return frameType(raw[4]) != frameRequest || Kind(binary.BigEndian.Uint32(raw[13:])) != KindConfirm
+		}
+		s.net.mu.Unlock()
+		try := func(read func(ctx context.Context) error) error {
+			ctx, cancel := context.WithTimeout(context.Background(), 2*simElection)
+			defer cancel()
+			return read(ctx)
+		}
+		if err := try(asker.node.ReadIndex); err != nil {
+			t.Errorf("a follower reads: %v", err)
+		}
+		if try(lead.node.ReadIndex) == nil {
+			t.Error("the leader reads though nobody has confirmed its term")
+		}
+		for _, claim := range [][]byte{nil, confirmation(term - 1), confirmation(term + 1)} {
+			if try(func(ctx context.Context) error {
+				_, err := asker.node.cfg.Mesh.Call(ctx, lead.id, KindReadIndex, claim)
+				return err
+			}) == nil {
+				t.Errorf("confirmed by who says %x", claim)
+			}
+		}
+	})
 }

@@ -536,7 +536,7 @@ func (x *Forward) GetPayload() []byte {
 	return nil
 }
 
-// ReadIndex asks the leader for a confirmed index, and answers.
+// ReadIndex answers with a confirmed index who asked for one with Confirm.
 type ReadIndex struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
