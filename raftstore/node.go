@@ -101,6 +101,8 @@ type Node struct {
 	reads    *readRounds
 	metrics  *nodeMetrics
 	openTerm atomic.Uint64 // newest term whose opening command was applied here
+	// confirmFirst tells which voter confirmLead asks first.
+	confirmFirst atomic.Uint64
 
 	// instances is full while one instance of raft gives way to the next.
 	instances chan struct{}

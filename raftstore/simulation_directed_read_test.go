@@ -100,11 +100,7 @@ func TestNode_askerConfirms(t *testing.T) {
 	directed(t, 3, func(t *testing.T, s *simulation) {
 		lead, term := s.leader(t)
 		asker := s.others(lead)[0]
-		s.net.mu.Lock()
-		s.net.filter = func(_, _ uint64, raw []byte) bool {
-			return frameType(raw[4]) != frameRequest || Kind(binary.BigEndian.Uint32(raw[13:])) != KindConfirm
-		}
-		s.net.mu.Unlock()
+		s.net.confirmations(func(uint64) bool { return false })
 		try := func(read func(ctx context.Context) error) error {
 			ctx, cancel := context.WithTimeout(context.Background(), 2*simElection)
 			defer cancel()
@@ -123,6 +119,47 @@ func TestNode_askerConfirms(t *testing.T) {
 			}) == nil {
 				t.Errorf("confirmed by who says %x", claim)
 			}
+		}
+	})
+}
+
+// confirmations has keep decide which questions of KindConfirm arrive, by whom
+// they are for.
+func (n *faultNet) confirmations(keep func(to uint64) bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.filter = func(_, to uint64, raw []byte) bool {
+		return frameType(raw[4]) != frameRequest || Kind(binary.BigEndian.Uint32(raw[13:])) != KindConfirm || keep(to)
+	}
+}
+
+// A leader asks one follower of two. When that one does not answer it asks the
+// other a moment later, and that one first from then on.
+func TestNode_asksWhoAnswers(t *testing.T) {
+	directed(t, 3, func(t *testing.T, s *simulation) {
+		lead, _ := s.leader(t)
+		asked := map[uint64]int{}
+		var silent uint64
+		s.net.confirmations(func(to uint64) bool {
+			asked[to]++
+			if silent == 0 {
+				silent = to
+			}
+			return to != silent
+		})
+		for i, most := range []time.Duration{simElection / 50, 0, 0} {
+			began := time.Now()
+			if err := lead.node.ReadIndex(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(began); took > most {
+				t.Errorf("read %d took %v", i, took)
+			}
+		}
+		s.net.mu.Lock()
+		defer s.net.mu.Unlock()
+		if asked[silent] != 1 || len(asked) != 2 {
+			t.Errorf("asked by member: %v, and %d does not answer", asked, silent)
 		}
 	})
 }
