@@ -37,6 +37,7 @@ type watchStream struct {
 	grpc.BidiStreamingServer[pb.WatchRequest, pb.WatchResponse]
 	updates  *kv.Stream
 	rights   *watchRights
+	crowd    crowd
 	response pb.WatchResponse // of the update being sent: encoded when Send returns
 }
 
@@ -122,24 +123,19 @@ func (w *watchStream) sendAll(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		changed := w.backend.Changed()
-		u, ok, err := w.updates.Next()
-		if err != nil {
+		var rest <-chan time.Time
+		if wait := w.crowd.wait(w.updates.Ready(), time.Now()); wait > 0 {
+			rest = time.After(wait)
+		} else if sent, err := w.sendNext(); err != nil {
 			return err
-		}
-		w.rights.look() // behind Next: what it gave may come after a change of rights
-		if ok && w.updates.Lost(u) {
+		} else if sent && ctx.Err() == nil {
 			continue
-		}
-		if ok {
-			if err := w.sendUpdate(u); err != nil {
-				return err
-			}
-			if ctx.Err() == nil {
-				continue
-			}
+		} else {
+			w.crowd.left = 0
 		}
 		select {
 		case <-w.updates.Wake():
+		case <-rest:
 		case <-changed:
 		case <-tick.C:
 			w.updates.Notify()
@@ -147,6 +143,19 @@ func (w *watchStream) sendAll(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// sendNext sends the next update, and reports whether there was one.
+func (w *watchStream) sendNext() (bool, error) {
+	u, ok, err := w.updates.Next()
+	if err != nil {
+		return false, err
+	}
+	w.rights.look() // behind Next: what it gave may come after a change of rights
+	if !ok || w.updates.Lost(u) {
+		return ok, nil
+	}
+	return true, w.sendUpdate(u)
 }
 
 func (w *watchStream) sendUpdate(u kv.Update) error {

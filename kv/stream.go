@@ -122,6 +122,17 @@ func (s *Stream) Crowded() bool {
 	return len(s.answers) >= maxAnswers || s.asked >= maxAnswers
 }
 
+// Ready is how many watches have events that Next would give one after the other,
+// 0 while it has something else to give.
+func (s *Stream) Ready() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || len(s.answers) > 0 || s.asked > 0 || len(s.notes) > 0 || len(s.behind) > 0 {
+		return 0
+	}
+	return len(s.ready)
+}
+
 // Create makes a watch with an id that no other one of the stream has; 0 has one
 // chosen. Next tells that before any event: as Created, or with Err, which is
 // also returned: ErrDuplicateWatch, ErrEmptyRange, ErrCompacted for a negative
