@@ -22,7 +22,7 @@ const (
 )
 
 // manyLeases is the one load of `bench leases`.
-var manyLeases = watchLoad{name: "leases", once: besideLeases, measures: []measure{
+var manyLeases = trial{name: "leases", once: besideLeases, measures: []measure{
 	{name: "puts/s, no leases"}, {name: "puts/s"}, {name: "puts, leases ÷ none", digits: 2},
 	{name: "put p99 ms, no leases", digits: 1}, {name: "put p99 ms", digits: 1},
 	{name: "server CPU µs/put, no leases", digits: 0}, {name: "server CPU µs/put", digits: 0},
@@ -39,7 +39,7 @@ func runLeases(ctx context.Context, args []string) error {
 	}
 	return withFilled(ctx, o, func(ctx context.Context, b *bench) error {
 		printMeasureHeader()
-		return b.measureWatch(ctx, manyLeases, b.clusters)
+		return b.runTrial(ctx, manyLeases, b.clusters)
 	})
 }
 

@@ -46,12 +46,15 @@ type loadSpec struct {
 	Warmup        time.Duration
 	Duration      time.Duration
 	Keys          int
-	Value         int // bytes
-	Pace          int // requests per second of all clients; 0: as fast as they are answered
+	Value         int  // bytes
+	Pace          int  // requests per second of all clients; 0: as fast as they are answered
+	Patient       bool // puts are tried again while the server is unavailable
 	Seed          uint64
 	Pids          []int     // server processes whose CPU time and memory are taken
 	Watch         watchSpec // what watches meanwhile
 	CA, Cert, Key string
+
+	User, Password string // of all clients; empty: none
 }
 
 // loadResult is what it answers on its standard output.
@@ -111,12 +114,16 @@ func (l *load) connect(ctx context.Context, endpoints []string, n int) (clients 
 	for i := range n {
 		config := clientv3.Config{
 			Endpoints:   []string{l.certs.scheme() + endpoints[i%len(endpoints)]},
-			DialTimeout: 10 * time.Second, Logger: zap.NewNop(),
+			DialTimeout: time.Minute, Logger: zap.NewNop(), Username: l.spec.User, Password: l.spec.Password,
 		}
 		if l.certs != nil {
 			config.TLS = l.certs.tls
 		}
-		client, err := clientv3.New(config)
+		var client *clientv3.Client
+		err := patiently(ctx, func() (err error) {
+			client, err = clientv3.New(config)
+			return err
+		})
 		if err != nil {
 			closeAll(clients)
 			return nil, fmt.Errorf("connect to %s: %w", config.Endpoints[0], err)

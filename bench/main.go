@@ -15,6 +15,7 @@ var commands = map[string]func(context.Context, []string) error{
 	"run":          runLoads,
 	"watch":        runWatch,
 	"leases":       runLeases,
+	"auth":         runAuth,
 	"failover":     runFailover,
 	"gaps":         runGaps,
 	"install":      runInstall,
@@ -36,11 +37,11 @@ func main() {
 
 func dispatch(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("say what to measure: go run ./bench run, watch, leases, failover, gaps, install, idle or large (-h lists the flags)")
+		return errors.New("say what to measure: go run ./bench run, watch, leases, auth, failover, gaps, install, idle or large (-h lists the flags)")
 	}
 	command, ok := commands[args[0]]
 	if !ok {
-		return fmt.Errorf("unknown command %q: use run, watch, leases, failover, gaps, install, idle or large", args[0])
+		return fmt.Errorf("unknown command %q: use run, watch, leases, auth, failover, gaps, install, idle or large", args[0])
 	}
 	return command(ctx, args[1:])
 }

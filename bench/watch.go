@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// watchLoad is one load of `bench watch`.
-type watchLoad struct {
+// trial is a load that several things are measured of, and not only its rate.
+type trial struct {
 	name     string
 	empty    bool // the empty server can answer it
 	measures []measure
 	once     func(context.Context, *bench, *cluster, uint64) ([]float64, error) // one value for each measure; the seed decides keys
 }
 
-// watchLoads are the loads, in the order they run.
-var watchLoads = []watchLoad{
+// watchTrials are the loads, in the order they run.
+var watchTrials = []trial{
 	{name: "fanout-1000", once: fanout, measures: []measure{
 		{name: "events/s", bar: bar{atLeast: 1.5}}, {name: "puts/s"}, {name: "put to event, p99 ms", digits: 1},
 		{name: "server CPU µs/event", digits: 1},
@@ -49,7 +49,7 @@ func runWatch(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	chosen, err := choose(o.loads, watchLoads, func(l watchLoad) string { return l.name })
+	chosen, err := choose(o.loads, watchTrials, func(l trial) string { return l.name })
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func runWatch(ctx context.Context, args []string) error {
 		printMeasureHeader()
 		running := slices.Clone(b.clusters)
 		for _, load := range chosen {
-			if err := b.measureWatch(ctx, load, running); err != nil {
+			if err := b.runTrial(ctx, load, running); err != nil {
 				return err
 			}
 		}
@@ -65,8 +65,8 @@ func runWatch(ctx context.Context, args []string) error {
 	})
 }
 
-// measureWatch runs one load in rounds of all systems and prints its rows.
-func (b *bench) measureWatch(ctx context.Context, load watchLoad, running []*cluster) error {
+// runTrial runs one in rounds of all systems and prints its rows.
+func (b *bench) runTrial(ctx context.Context, load trial, running []*cluster) error {
 	values := map[string][][]float64{} // by system: a list for each measure
 	for round := range b.rounds {
 		for _, k := range running {

@@ -124,7 +124,7 @@ func TestBar_verdict(t *testing.T) {
 }
 
 func TestWatch_emptySystemEndToEnd(t *testing.T) {
-	if _, err := choose("beside,fanout-7", watchLoads, func(l watchLoad) string { return l.name }); err == nil || !strings.Contains(err.Error(), "fanout-7") {
+	if _, err := choose("beside,fanout-7", watchTrials, func(l trial) string { return l.name }); err == nil || !strings.Contains(err.Error(), "fanout-7") {
 		t.Errorf("-loads fanout-7: error %v does not name it", err)
 	}
 	dir := t.TempDir()

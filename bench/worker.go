@@ -104,7 +104,10 @@ func (w *worker) request(ctx context.Context, number int) error {
 		if w.spec.Watch.Keys > 0 {
 			value = stamped(value)
 		}
-		_, err = w.client.Put(ctx, key, value)
+		put := func() error { _, err := w.client.Put(ctx, key, value); return err }
+		if err = put(); err != nil && w.spec.Patient {
+			err = patiently(ctx, put)
+		}
 	case opKeepAlive:
 		err = w.lease.renew()
 	case opGet:

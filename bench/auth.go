@@ -1,0 +1,271 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+const (
+	// authRanges are the ranges of the role by which the clients of a load may read
+	// and write; a hundredth of them hold the keys of the load.
+	authRanges = 1000
+	authUser   = "writer"
+	// manyUsers log in.
+	manyUsers = 100
+)
+
+// password of every user here: the servers live as long as the measurement.
+const password = "of the benchmark"
+
+// authTrials are the loads of `bench auth`, in the order they run.
+var authTrials = []trial{
+	{name: "put-100", once: withRights(opPut), measures: []measure{
+		{name: "puts/s", bar: bar{atLeast: 1.5}}, {name: "with rights ÷ without", digits: 2, bar: bar{itself: 0.9}},
+		{name: "server CPU µs/put", digits: 0},
+	}},
+	{name: "get-100", once: withRights(opGet), measures: []measure{
+		{name: "gets/s", bar: bar{atLeast: 1.5}}, {name: "with rights ÷ without", digits: 2, bar: bar{itself: 0.9}},
+		{name: "server CPU µs/get", digits: 0},
+	}},
+	{name: "logins", once: logins, measures: []measure{{name: "logins/s", bar: bar{atLeast: 10}}}},
+	{name: "first-logins", once: firstLogins, measures: []measure{
+		{name: "put p99 ms, nobody logs in", digits: 1}, {name: "put p99 ms, 100 users log in", digits: 1},
+		{name: "p99 with ÷ without", digits: 2, bar: bar{atMost: 1}}, {name: "s until all 100 are logged in", digits: 2},
+	}},
+}
+
+// runAuth measures with users, roles and mutual TLS.
+func runAuth(ctx context.Context, args []string) error {
+	o, err := parseOptions("auth", defaults{systems: "etcd,conclave", rounds: 5, duration: 4 * time.Second}, args)
+	if err != nil {
+		return err
+	}
+	o.mtls = o.mtlsOnly == ""
+	chosen, err := choose(o.loads, authTrials, func(l trial) string { return l.name })
+	if err != nil {
+		return err
+	}
+	return withFilled(ctx, o, func(ctx context.Context, b *bench) error {
+		for _, k := range b.clusters {
+			if err := k.withRoot(ctx, func(root *clientv3.Client) error { return b.grantRights(ctx, root) }); err != nil {
+				return fmt.Errorf("users and roles of %s: %w", k.system, err)
+			}
+		}
+		printMeasureHeader()
+		for _, load := range chosen {
+			if err := b.runTrial(ctx, load, b.clusters); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// withRoot runs fn with a client of root, whom it makes before.
+func (k *cluster) withRoot(ctx context.Context, fn func(*clientv3.Client) error) error {
+	config := clientv3.Config{
+		Context: ctx, Endpoints: []string{k.certs.scheme() + k.members[0].client},
+		DialTimeout: opTimeout, Logger: zap.NewNop(), Username: "root", Password: password,
+	}
+	if k.certs != nil {
+		config.TLS = k.certs.tls
+	}
+	root, err := clientv3.New(config)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return fn(root)
+}
+
+// grantRights makes the users of the loads.
+func (b *bench) grantRights(ctx context.Context, root *clientv3.Client) error {
+	steps := []func() error{
+		func() error { _, err := root.RoleAdd(ctx, "root"); return err },
+		func() error { _, err := root.UserAdd(ctx, "root", password); return err },
+		func() error { _, err := root.UserGrantRole(ctx, "root", "root"); return err },
+		func() error { _, err := root.RoleAdd(ctx, authUser); return err },
+		func() error { _, err := root.UserAdd(ctx, authUser, password); return err },
+		func() error { _, err := root.UserGrantRole(ctx, authUser, authUser); return err },
+	}
+	const own = authRanges / 100
+	for n := range authRanges {
+		from, to := fmt.Sprintf("other/%04d/a", n), fmt.Sprintf("other/%04d/b", n)
+		if n < own {
+			from, to = keyName(b.keys*n/own), keyName(b.keys*(n+1)/own)
+		}
+		steps = append(steps, func() error {
+			_, err := root.RoleGrantPermission(ctx, authUser, from, to, clientv3.PermissionType(clientv3.PermReadWrite))
+			return err
+		})
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// enforced runs fn while rights are enforced.
+func (k *cluster) enforced(ctx context.Context, fn func() error) (err error) {
+	if err := k.withRoot(ctx, func(root *clientv3.Client) error { _, err := root.AuthEnable(ctx); return err }); err != nil {
+		return fmt.Errorf("enable authentication: %w", err)
+	}
+	// A client from before has no token, and would be who its certificate names.
+	defer func() {
+		if e := k.withRoot(ctx, func(root *clientv3.Client) error { _, err := root.AuthDisable(ctx); return err }); e != nil {
+			err = errors.Join(err, fmt.Errorf("disable authentication: %w", e))
+		}
+	}()
+	return fn()
+}
+
+// withRights is 100 clients, without rights and then as a user.
+func withRights(op string) func(context.Context, *bench, *cluster, uint64) ([]float64, error) {
+	return func(ctx context.Context, b *bench, k *cluster, seed uint64) ([]float64, error) {
+		spec, err := b.atLeader(ctx, k, op, 100, seed)
+		if err != nil {
+			return nil, err
+		}
+		without, err := b.drive(ctx, k, spec)
+		if err != nil {
+			return nil, err
+		}
+		var with loadResult
+		err = k.enforced(ctx, func() (err error) {
+			spec.User, spec.Password = authUser, password
+			with, err = b.drive(ctx, k, spec)
+			return err
+		})
+		return []float64{with.Rate, with.Rate / without.Rate, with.ServerCPU / float64(with.Requests) * 1e6}, err
+	}
+}
+
+// makeUsers makes users who have not logged in yet.
+func (k *cluster) makeUsers(ctx context.Context, seed uint64) (names []string, err error) {
+	err = k.withRoot(ctx, func(root *clientv3.Client) error {
+		for n := range manyUsers {
+			name := fmt.Sprintf("user-%d-%d-%d", seed, time.Now().UnixNano(), n)
+			if _, err := root.UserAdd(ctx, name, password); err != nil {
+				return err
+			}
+			names = append(names, name)
+		}
+		return nil
+	})
+	return names, err
+}
+
+// login logs a user in through a member, again and again while that is unavailable:
+// etcd loses its leader when many log in on a busy machine.
+func (m *member) login(ctx context.Context, name string) error {
+	err := patiently(ctx, func() error {
+		_, err := pb.NewAuthClient(m.conn).Authenticate(ctx, &pb.AuthenticateRequest{Name: name, Password: password})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("log %s in through %s: %w", name, m.name, err)
+	}
+	return nil
+}
+
+// patiently tries again, for a minute, what ended because the server was
+// unavailable.
+func patiently(ctx context.Context, request func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		err := request()
+		if status.Code(err) != codes.Unavailable || ctx.Err() != nil {
+			return err
+		}
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+// logins is users who log in again and again.
+func logins(ctx context.Context, b *bench, k *cluster, seed uint64) ([]float64, error) {
+	names, err := k.makeUsers(ctx, seed)
+	if err != nil {
+		return nil, err
+	}
+	var done int
+	err = k.enforced(ctx, func() error {
+		var mu sync.Mutex
+		var work sync.WaitGroup
+		var failed error
+		begin := time.Now().Add(b.warmup)
+		end := begin.Add(b.duration)
+		for n, name := range names {
+			work.Go(func() {
+				for time.Now().Before(end) {
+					err := k.members[n%members].login(ctx, name)
+					now := time.Now()
+					mu.Lock()
+					failed = errors.Join(failed, err)
+					if now.After(begin) && now.Before(end) {
+						done++
+					}
+					mu.Unlock()
+					if err != nil {
+						return
+					}
+				}
+			})
+		}
+		work.Wait()
+		return failed
+	})
+	return []float64{float64(done) / b.duration.Seconds()}, err
+}
+
+// firstLogins is a user whose 20 clients put 200 keys a second, alone and then
+// while others log in for the first time, all at once.
+func firstLogins(ctx context.Context, b *bench, k *cluster, seed uint64) ([]float64, error) {
+	names, err := k.makeUsers(ctx, seed)
+	if err != nil {
+		return nil, err
+	}
+	spec, err := b.atLeader(ctx, k, opPut, 20, seed)
+	if err != nil {
+		return nil, err
+	}
+	spec.Pace, spec.Patient, spec.User, spec.Password = 200, true, authUser, password
+	var alone, beside loadResult
+	var took time.Duration
+	err = k.enforced(ctx, func() (err error) {
+		if alone, err = b.drive(ctx, k, spec); err != nil {
+			return err
+		}
+		var work sync.WaitGroup
+		errs := make([]error, len(names))
+		ends := make([]time.Duration, len(names))
+		began := time.Now()
+		for n, name := range names {
+			work.Go(func() {
+				errs[n] = k.members[n%members].login(ctx, name)
+				ends[n] = time.Since(began)
+			})
+		}
+		spec.Warmup = 0
+		beside, err = b.drive(ctx, k, spec)
+		work.Wait()
+		for _, end := range ends {
+			took = max(took, end)
+		}
+		return errors.Join(append(errs, err)...)
+	})
+	return []float64{alone.P99, beside.P99, beside.P99 / alone.P99, took.Seconds()}, err
+}
