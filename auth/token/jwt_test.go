@@ -41,12 +41,12 @@ func rsaPair(t testing.TB) (priv, pub []byte) {
 	return pemPair(t, key, err)
 }
 
-func ecPair(t *testing.T, curve elliptic.Curve) (priv, pub []byte) {
+func ecPair(t testing.TB, curve elliptic.Curve) (priv, pub []byte) {
 	key, err := ecdsa.GenerateKey(curve, rand.Reader)
 	return pemPair(t, key, err)
 }
 
-func edPair(t *testing.T) (priv, pub []byte) {
+func edPair(t testing.TB) (priv, pub []byte) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	return pemPair(t, key, err)
 }
@@ -151,27 +151,6 @@ func TestJWT_forged(t *testing.T) {
 	if user, _, err := j.Verify(text); err != nil || user != "root" {
 		t.Error(user, err)
 	}
-}
-
-func FuzzJWT_verify(f *testing.F) {
-	j, err := NewJWT("HS256", []byte("a secret of some length"), nil, time.Minute)
-	if err != nil {
-		f.Fatal(err)
-	}
-	text, err := j.Issue("alice", 1)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add("", "")
-	f.Add(text, "")
-	f.Add("eyJhbGciOiJub25lIn0.eyJ1c2VybmFtZSI6InJvb3QifQ.", "..")
-	f.Fuzz(func(t *testing.T, a, b string) {
-		for _, forged := range []string{a, b, a + b, a + "." + b} {
-			if user, _, err := j.Verify(forged); err == nil && (user != "alice" || forged != text) {
-				t.Errorf("%q is %s's token", forged, user)
-			}
-		}
-	})
 }
 
 func TestParse_options(t *testing.T) {
