@@ -31,6 +31,8 @@ type JWT struct {
 	ttl    time.Duration
 	parser *jwt.Parser
 	known  *verified
+	// audience is the claim aud of tokens, "" for none. Then aud is not looked at.
+	audience string
 }
 
 // NewJWT makes one of a method such as RS256 and of keys in PEM; that of the HS
@@ -40,7 +42,8 @@ func NewJWT(method string, priv, pub []byte, ttl time.Duration) (*JWT, error) {
 	if m == nil || m == jwt.SigningMethodNone {
 		return nil, fmt.Errorf("sign-method=%s: there are RS, PS, ES and HS with 256, 384 or 512, and EdDSA", method)
 	}
-	j := &JWT{method: m, ttl: ttl, known: newVerified(), parser: jwt.NewParser(jwt.WithValidMethods([]string{m.Alg()}), jwt.WithExpirationRequired(), jwt.WithStrictDecoding())}
+	j := &JWT{method: m, ttl: ttl, known: newVerified()}
+	j.parser = jwt.NewParser(j.rules()...)
 	var err error
 	switch m.(type) {
 	case *jwt.SigningMethodHMAC:
@@ -61,6 +64,18 @@ func NewJWT(method string, priv, pub []byte, ttl time.Duration) (*JWT, error) {
 		return nil, err
 	}
 	return j, j.tried()
+}
+
+// rules are what a token must keep to, beside its signature.
+func (j *JWT) rules() []jwt.ParserOption {
+	return []jwt.ParserOption{jwt.WithValidMethods([]string{j.method.Alg()}), jwt.WithExpirationRequired(), jwt.WithStrictDecoding()}
+}
+
+// restrict has tokens be for an audience, and only such be taken: where others with
+// the same key sign tokens for other services. It must be called before any use.
+func (j *JWT) restrict(audience string) {
+	j.audience = audience
+	j.parser = jwt.NewParser(append(j.rules(), jwt.WithAudience(audience))...)
 }
 
 // asSigner keeps a key that could not be read from becoming one.
@@ -139,6 +154,9 @@ func (j *JWT) Issue(user string, revision uint64) (string, error) {
 		return "", ErrVerifyOnly
 	}
 	claims := jwt.MapClaims{"username": user, "revision": revision, "exp": time.Now().Add(j.ttl).Unix()}
+	if j.audience != "" {
+		claims["aud"] = j.audience
+	}
 	return jwt.NewWithClaims(j.method, claims).SignedString(j.sign)
 }
 

@@ -12,7 +12,7 @@ import (
 var ErrOptions = errors.New("invalid value")
 
 // Parse reads a value of --auth-token: "simple", for which it returns nil, or
-// "jwt,sign-method=M,priv-key=F,pub-key=F,ttl=D". Key files are read. Error:
+// "jwt,sign-method=M,priv-key=F,pub-key=F,ttl=D,audience=A". Key files are read. Error:
 // ErrOptions.
 func Parse(value string) (*JWT, error) {
 	kind, rest, _ := strings.Cut(value, ",")
@@ -45,12 +45,14 @@ func Parse(value string) (*JWT, error) {
 // parseJWT reads the options of jwt.
 func parseJWT(options map[string]string) (*JWT, error) {
 	var priv, pub []byte
-	method, ttl := "", DefaultJWTTTL
+	method, audience, ttl := "", "", DefaultJWTTTL
 	for name, v := range options {
 		var err error
 		switch name {
 		case "sign-method":
 			method = v
+		case "audience":
+			audience = v
 		case "priv-key":
 			priv, err = os.ReadFile(v)
 		case "pub-key":
@@ -60,7 +62,7 @@ func parseJWT(options map[string]string) (*JWT, error) {
 				err = errors.New("it is not positive")
 			}
 		default:
-			err = errors.New("there is no such option; there are sign-method, priv-key, pub-key and ttl")
+			err = errors.New("there is no such option; there are sign-method, priv-key, pub-key, ttl and audience")
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%w: %s=%s: %w", ErrOptions, name, v, err)
@@ -69,6 +71,9 @@ func parseJWT(options map[string]string) (*JWT, error) {
 	j, err := NewJWT(method, priv, pub, ttl)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrOptions, err)
+	}
+	if audience != "" {
+		j.restrict(audience)
 	}
 	return j, nil
 }

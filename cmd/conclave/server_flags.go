@@ -82,7 +82,7 @@ func securityFlags() []serverFlag {
 		listFlag("cipher-suites", "TLS 1.2 cipher suites (default: Go's)", func(c *daemon.Config) *[]string { return &c.CipherSuites }),
 		listFlag("cors", "origins whose web pages may use the JSON gateway (default: none but its own)", func(c *daemon.Config) *[]string { return &c.CORS }),
 		listFlag("host-whitelist", "hosts that plaintext HTTP requests may name (default: any, browsers only this member's)", func(c *daemon.Config) *[]string { return &c.HostWhitelist }),
-		textFlag("auth-token", "simple, or jwt,sign-method=M,priv-key=F,pub-key=F,ttl=D (default: simple)", func(c *daemon.Config) *string { return &c.AuthToken }),
+		textFlag("auth-token", "simple, or jwt,sign-method=M,priv-key=F,pub-key=F,ttl=D,audience=A (default: simple)", func(c *daemon.Config) *string { return &c.AuthToken }),
 		numberFlag("auth-token-ttl", "seconds that a simple token lasts without being used (default: 300)", func(c *daemon.Config) *uint { return &c.AuthTokenTTL }),
 		numberFlag("auth-min-password-length", "bytes that new passwords have at least (default: 0)", func(c *daemon.Config) *uint { return &c.AuthMinPasswordLength }),
 		numberFlag("bcrypt-cost", "how slow passwords are checked, 4 to 31 (default: 10)", func(c *daemon.Config) *uint { return &c.BcryptCost }),
