@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/conclave-kv/conclave/audit"
 	"github.com/conclave-kv/conclave/auth"
 	"github.com/conclave-kv/conclave/kv"
 	"github.com/conclave-kv/conclave/member"
@@ -95,6 +96,8 @@ var errorTable = []struct {
 	{member.ErrPasswordTooShort, status.Error(codes.InvalidArgument, "etcdserver: "+member.ErrPasswordTooShort.Error())},
 	{member.ErrLoginsSlowed, status.Error(codes.ResourceExhausted, "etcdserver: "+member.ErrLoginsSlowed.Error())},
 	{member.ErrLoginsBusy, status.Error(codes.ResourceExhausted, "etcdserver: "+member.ErrLoginsBusy.Error())},
+
+	{audit.ErrUnavailable, status.Error(codes.Unavailable, "etcdserver: "+audit.ErrUnavailable.Error())},
 
 	{kv.ErrCompacted, rpctypes.ErrGRPCCompacted},
 	{kv.ErrFutureRevision, rpctypes.ErrGRPCFutureRev},

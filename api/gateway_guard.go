@@ -29,6 +29,7 @@ type guard struct {
 	names   []string      // hosts of this member's URLs
 	body    time.Duration // for the body of what is not let through, or found
 	log     zerolog.Logger
+	audit   *auditor
 	next    http.Handler
 }
 
@@ -70,6 +71,7 @@ func newGuard(o Options, next http.Handler) (*guard, error) {
 
 // ServeHTTP passes on what may pass.
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
 	if r.Body != http.NoBody { // net/http reads what a handler leaves, and waits for it
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(g.body))
 	}
@@ -79,6 +81,7 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if status, reason := g.refuse(r); reason != "" {
 		g.log.Warn().Str("remote-addr", r.RemoteAddr).Str("origin", r.Header.Get("Origin")).Str("host", r.Host).
 			Str("path", r.URL.Path).Str("reason", reason).Msg("refused an HTTP request that a web page may have made")
+		g.audit.refusedHTTP(r, start, status, reason)
 		w.Header().Set("Connection", "close") // its body is not read
 		writeJSON(w, status, refusal{Code: int(codes.PermissionDenied), Message: reason})
 		return

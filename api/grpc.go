@@ -37,8 +37,10 @@ const (
 func (s *Server) newGRPC() {
 	o := s.opts
 	who := identifier{backend: o.Backend, certificates: o.CertificateNames}
+	s.audit = newAuditor(o, who)
 	i := &interceptor{
 		who:     who,
+		audit:   s.audit,
 		metrics: s.metrics,
 		backend: o.Backend,
 		streams: s.streams,
@@ -70,9 +72,9 @@ func (s *Server) newGRPC() {
 	waiting := &queue{kv: &kvService{backend: o.Backend, validate: validate}, streams: s.streams, cleanup: o.RequestTimeout, renewal: ownLeaseRenewal}
 	lockpb.RegisterLockServer(s.grpc, &lockService{queue: waiting})
 	lockpb.RegisterElectionServer(s.grpc, &electionService{queue: waiting})
-	pb.RegisterLeaseServer(s.grpc, &leaseService{backend: o.Backend, who: who, receive: &s.wg})
+	pb.RegisterLeaseServer(s.grpc, &leaseService{backend: o.Backend, who: who, audit: s.audit, receive: &s.wg})
 	pb.RegisterWatchServer(s.grpc, &watchService{
-		backend: o.Backend, who: who, fragment: o.MaxRequestBytes + grpcOverhead, notify: o.WatchProgressInterval, receive: &s.wg,
+		backend: o.Backend, who: who, audit: s.audit, fragment: o.MaxRequestBytes + grpcOverhead, notify: o.WatchProgressInterval, receive: &s.wg,
 	})
 	pb.RegisterAuthServer(s.grpc, authService{AuthBackend: o.Backend})
 	pb.RegisterClusterServer(s.grpc, &clusterService{backend: o.Backend})

@@ -28,6 +28,7 @@ const unknownAPIVersion = "unknown"
 // chain, because a chain costs allocations on every put.
 type interceptor struct {
 	who     identifier
+	audit   *auditor // nil: nothing is recorded
 	metrics *rpcMetrics
 	backend Backend
 	streams *streams
@@ -44,6 +45,7 @@ func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServer
 	mm.msgReceived.Inc()
 
 	var resp any
+	record := i.audit.begin(info.FullMethod, req, start)
 	ctx, unknown := identify(ctx)
 	wantsLeader, err := i.metadata(ctx, "unary")
 	switch {
@@ -60,14 +62,18 @@ func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServer
 		err = rpctypes.ErrGRPCNoLeader
 	default:
 		if ctx, err = i.who.admit(ctx, info.FullMethod, req); err == nil {
-			resp, err = handler(ctx, req)
+			if err = record.admit(ctx); err == nil {
+				resp, err = handler(ctx, req)
+			}
 		}
 	}
+	why := err
 	if err != nil {
 		resp, err = nil, toGRPC(err)
 	} else {
 		mm.msgSent.Inc()
 	}
+	record.end(ctx, resp, why, err)
 	mm.done(status.Code(err), start)
 	if took := time.Since(start); i.debug || (i.slow > 0 && took > i.slow && !waits(info.FullMethod)) {
 		i.logUnary(ctx, info.FullMethod, start, took, req, resp, err)
@@ -84,7 +90,7 @@ func (i *interceptor) stream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 	return err
 }
 
-func (i *interceptor) runStream(srv any, ss grpc.ServerStream, mm *methodMetrics, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+func (i *interceptor) runStream(srv any, ss grpc.ServerStream, mm *methodMetrics, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
 	caller, err := identify(ss.Context())
 	if err != nil {
 		return err
@@ -107,14 +113,17 @@ func (i *interceptor) runStream(srv any, ss grpc.ServerStream, mm *methodMetrics
 	}
 	// These two carry many requests of a client, each of which is decided by itself.
 	decided := info.FullMethod == pb.Watch_Watch_FullMethodName || info.FullMethod == pb.Lease_LeaseKeepAlive_FullMethodName
+	var record *audited
 	if !decided {
+		record = i.audit.begin(info.FullMethod, nil, time.Now())
+		defer func() { record.end(caller, nil, err, toGRPC(err)) }()
 		if caller, err = i.who.admitStream(caller, info.FullMethod); err != nil {
 			return err
 		}
 	}
 	ctx, done := i.streams.add(caller, wantsLeader)
 	defer done()
-	stream := &serverStream{ServerStream: ss, ctx: ctx, metrics: mm}
+	stream := &serverStream{ServerStream: ss, ctx: ctx, metrics: mm, record: record}
 	if !decided && !auth.OnState(info.FullMethod) {
 		stream.admit = func(req any) error { return i.who.decide(ctx, info.FullMethod, req) }
 	}
@@ -211,6 +220,7 @@ type serverStream struct {
 	ctx     context.Context
 	metrics *methodMetrics
 	admit   func(req any) error // nil: what is received is decided elsewhere
+	record  *audited            // of the whole stream
 }
 
 func (s *serverStream) Context() context.Context { return s.ctx }
@@ -227,8 +237,12 @@ func (s *serverStream) RecvMsg(m any) error {
 	err := s.ServerStream.RecvMsg(m)
 	if err == nil {
 		s.metrics.msgReceived.Inc()
+		s.record.about(m)
 		if s.admit != nil {
 			err = s.admit(m)
+		}
+		if err == nil {
+			err = s.record.admit(s.ctx)
 		}
 	}
 	return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
@@ -50,6 +51,7 @@ func (s *leaseService) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) erro
 // receiveAll begins a renewal for each request, and lists them after last.
 func (k *keepAlive) receiveAll(ctx context.Context, last *renewal) {
 	defer func() { close(last.next) }()
+	further := false
 	for {
 		req, err := k.Recv()
 		if err != nil {
@@ -62,20 +64,26 @@ func (k *keepAlive) receiveAll(ctx context.Context, last *renewal) {
 			k.ended = context.Cause(ctx)
 			return
 		}
+		record := k.audit.begin(pb.Lease_LeaseKeepAlive_FullMethodName, req, time.Now())
+		record.follow(further)
+		further = true
 		r := newRenewal()
 		last.next <- r
 		last = r
 		k.receive.Go(func() {
 			defer close(r.done)
-			r.resp, r.err = k.renew(ctx, req.GetID())
+			r.resp, r.err = k.renew(ctx, req.GetID(), record)
 		})
 	}
 }
 
 // renew renews a lease as who the client is by now.
-func (k *keepAlive) renew(ctx context.Context, id int64) (*pb.LeaseKeepAliveResponse, error) {
-	ctx, err := k.who.enter(ctx)
-	if err != nil {
+func (k *keepAlive) renew(ctx context.Context, id int64, record *audited) (resp *pb.LeaseKeepAliveResponse, err error) {
+	defer func() { record.end(ctx, resp, err, toGRPC(err)) }()
+	if ctx, err = k.who.enter(ctx); err != nil {
+		return nil, err
+	}
+	if err := record.admit(ctx); err != nil {
 		return nil, err
 	}
 	return k.backend.LeaseRenew(ctx, id)

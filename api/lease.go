@@ -12,6 +12,7 @@ type leaseService struct {
 	pb.UnimplementedLeaseServer
 	backend Backend
 	who     identifier
+	audit   *auditor        // nil: nothing is recorded
 	receive *sync.WaitGroup // of the goroutines beside calls
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"github.com/conclave-kv/conclave/audit"
 	"github.com/conclave-kv/conclave/internal/conclavepb"
 )
 
@@ -37,6 +38,10 @@ type Options struct {
 	// Certificates issues certificates to clients that show one; nil: the
 	// service is not there.
 	Certificates conclavepb.PKIServer
+	// Audit takes a record of what clients ask for; nil: there is no audit log. The
+	// caller closes it after the Server. SignedTokens: tokens are JWT.
+	Audit        *audit.Log
+	SignedTokens bool
 	// HandlingSeconds has the metrics tell how long calls take (--metrics extensive).
 	HandlingSeconds bool
 	// Profiling serves /debug/pprof/ (--enable-pprof).

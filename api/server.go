@@ -29,6 +29,7 @@ type Server struct {
 	health  interface{ Shutdown() }
 	streams *streams
 	metrics *rpcMetrics
+	audit   *auditor // nil without an audit log
 
 	gateway *gateway // nil without one
 
@@ -80,6 +81,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--cors: %w", err)
 	}
+	door.audit = s.audit
 	door.log = o.Log.Sample(&zerolog.BurstSampler{Burst: 20, Period: time.Second})
 	s.client, s.probes = s.newHTTP(door), s.newHTTP(h.metrics())
 	for _, sock := range o.Listeners.sockets {

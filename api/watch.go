@@ -23,6 +23,7 @@ type watchService struct {
 	pb.UnimplementedWatchServer
 	backend  Backend
 	who      identifier
+	audit    *auditor      // nil: nothing is recorded
 	fragment int           // size from which a response is parted, in bytes
 	notify   time.Duration // between notifications of progress
 	receive  *sync.WaitGroup
@@ -46,7 +47,7 @@ type watchStream struct {
 func (s *watchService) Watch(srv pb.Watch_WatchServer) error {
 	w := &watchStream{watchService: s, BidiStreamingServer: srv, updates: s.backend.NewWatchStream()}
 	defer w.updates.Close()
-	w.rights = newWatchRights(s.who, w.updates)
+	w.rights = newWatchRights(s.who, s.audit, w.updates)
 	ctx, cancel := context.WithCancelCause(srv.Context())
 	defer cancel(nil)
 	s.receive.Go(func() {

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"sync"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -15,6 +16,7 @@ import (
 // event that comes after the loss of the right to see it is never sent.
 type watchRights struct {
 	who     identifier
+	audit   *auditor // nil: nothing is recorded
 	updates *kv.Stream
 
 	mu      sync.Mutex
@@ -23,23 +25,20 @@ type watchRights struct {
 	at      uint64                   // auth revision of the last look
 }
 
-func newWatchRights(who identifier, updates *kv.Stream) *watchRights {
+func newWatchRights(who identifier, audit *auditor, updates *kv.Stream) *watchRights {
 	v := who.backend.AuthView()
-	return &watchRights{who: who, updates: updates, of: make(map[int64]*auth.Identity), enabled: v.Enabled(), at: v.Revision()}
+	return &watchRights{who: who, audit: audit, updates: updates, of: make(map[int64]*auth.Identity), enabled: v.Enabled(), at: v.Revision()}
 }
 
 // create makes a watch, if it may be made.
 func (w *watchRights) create(ctx context.Context, r *pb.WatchCreateRequest, spec kv.Watch) {
 	if spec.Start >= 0 { // or else it is refused for that, as etcd does
-		known, err := w.who.enter(ctx)
-		if err == nil {
-			ctx = known
-			err = w.who.decide(ctx, pb.Watch_Watch_FullMethodName, r)
-		}
+		known, err := w.admit(ctx, r)
 		if err != nil {
 			w.updates.Refuse(err)
 			return
 		}
+		ctx = known
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -52,6 +51,20 @@ func (w *watchRights) create(ctx context.Context, r *pb.WatchCreateRequest, spec
 		w.of[id] = caller
 	}
 	w.reconsider(id, w.who.backend.AuthView()) // what changed since it was decided
+}
+
+// admit finds out who makes a watch, and decides about it.
+func (w *watchRights) admit(ctx context.Context, r *pb.WatchCreateRequest) (known context.Context, err error) {
+	record := w.audit.begin(pb.Watch_Watch_FullMethodName, r, time.Now())
+	known, err = w.who.enter(ctx)
+	if err == nil {
+		err = w.who.decide(known, pb.Watch_Watch_FullMethodName, r)
+	}
+	if err == nil {
+		err = record.admit(known)
+	}
+	record.end(known, nil, err, toGRPC(err))
+	return known, err
 }
 
 func (w *watchRights) cancel(id int64) {

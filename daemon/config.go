@@ -6,6 +6,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/conclave-kv/conclave/audit"
 	"github.com/conclave-kv/conclave/internal/logging"
 )
 
@@ -175,6 +176,17 @@ type Config struct {
 	// etcd's JSON.
 	EnableLogRotation bool
 	LogRotation       string
+
+	// AuditLog is where requests of clients are recorded: a file, - for the standard
+	// output, or syslog. Empty: nowhere. AuditLevel is none, denied, writes or all;
+	// AuditFailClosed refuses requests that cannot be recorded; AuditLogRotation says
+	// when the file is rotated, as LogRotation.
+	AuditLog, AuditLevel string
+	AuditFailClosed      bool
+	AuditLogRotation     string
+	// AuditAnchorInterval is how often the cluster is told the end of the audit log, at
+	// least 100 ms.
+	AuditAnchorInterval time.Duration
 }
 
 const defaultSnapshotCount = 10000
@@ -215,6 +227,9 @@ func NewConfig() Config {
 		LogFormat:              "json",
 		LogOutputs:             []string{"default"},
 		LogRotation:            logging.DefaultRotation,
+		AuditLevel:             audit.Writes.String(),
+		AuditLogRotation:       logging.DefaultRotation,
+		AuditAnchorInterval:    audit.DefaultAnchorEvery,
 	}
 }
 

@@ -20,6 +20,12 @@ func (c Config) jwt() (*token.JWT, error) {
 	return j, nil
 }
 
+// signedTokens reports whether tokens are signed.
+func (d *Daemon) signedTokens() bool {
+	jwt, err := d.cfg.jwt()
+	return jwt != nil && err == nil
+}
+
 // longestPassword is what bcrypt looks at, in bytes.
 const longestPassword = 72
 

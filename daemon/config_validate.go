@@ -39,7 +39,7 @@ const (
 func (c Config) Validate() error {
 	for _, check := range []func() error{
 		c.validateName, c.validateURLs, c.validatePeerSource, c.validateTimes,
-		c.validateLimits, c.validateCompaction, c.validateTLS, c.validateAuth, c.validateOrigins, c.validateLog,
+		c.validateLimits, c.validateCompaction, c.validateTLS, c.validateAuth, c.validateOrigins, c.validateLog, c.validateAudit,
 	} {
 		if err := check(); err != nil {
 			return err

@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/conclave-kv/conclave/api"
+	"github.com/conclave-kv/conclave/audit"
 	"github.com/conclave-kv/conclave/bootstrap/dnssrv"
 	"github.com/conclave-kv/conclave/member"
 	"github.com/conclave-kv/conclave/raftstore"
@@ -49,6 +50,7 @@ type Daemon struct {
 	member     *member.Member
 	running    atomic.Pointer[member.Member] // member once it was started
 	node       *raftstore.Node
+	audit      *audit.Log // nil: there is none
 	server     *api.Server
 	closeLast  []func() // run in reverse when Run returns
 	work       sync.WaitGroup
@@ -97,6 +99,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		d.connect,
 		d.agree,
 		d.openState,
+		d.openAudit,
 		d.serve,
 		d.awaitReady,
 	} {

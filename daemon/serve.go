@@ -22,6 +22,8 @@ func (d *Daemon) serve(context.Context) error {
 		Registry:          d.registry,
 		Log:               d.log,
 		Ready:             d.ready,
+		Audit:             d.audit,
+		SignedTokens:      d.signedTokens(),
 		Certificates:      d.security.certificates(),
 		CertificateNames:  d.security.renewer != nil || d.cfg.ClientTLS.ClientCertAuth,
 		Profiling:         d.cfg.EnablePprof || d.cfg.LogLevel == "debug",

@@ -43,6 +43,7 @@ var flagValues = map[string]string{
 	"snapshot-count": "12", "snapshot-catchup-entries": "13",
 	"grpc-keepalive-min-time": "1s", "grpc-keepalive-interval": "2s", "grpc-keepalive-timeout": "3s",
 	"log-level": "debug", "log-format": "console", "log-outputs": "stdout,/l", "enable-pprof": "true",
+	"audit-log": "/a", "audit-level": "all", "audit-fail-closed": "true", "audit-rotation-config-json": `{"maxsize": 2}`, "audit-anchor-interval": "23s",
 	"listen-client-http-urls": "https://10.0.0.1:2382", "enable-grpc-gateway": "false",
 	"cors": "https://a.example,https://b.example", "host-whitelist": "c.example",
 }
@@ -75,6 +76,7 @@ var wantConfig = daemon.Config{
 	WarnApply: 21 * time.Millisecond, WarnRequest: 22 * time.Millisecond,
 	EnableLogRotation: true, LogRotation: `{"maxsize": 1}`,
 	EnablePprof: true, LogLevel: "debug", LogFormat: "console", LogOutputs: []string{"stdout", "/l"},
+	AuditLog: "/a", AuditLevel: "all", AuditFailClosed: true, AuditLogRotation: `{"maxsize": 2}`, AuditAnchorInterval: 23 * time.Second,
 	ListenClientHTTPURLs: daemon.MustParseURLs("https://10.0.0.1:2382"),
 	CORS:                 []string{"https://a.example", "https://b.example"}, HostWhitelist: []string{"c.example"},
 }

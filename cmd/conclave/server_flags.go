@@ -23,6 +23,7 @@ var serverFlags = sync.OnceValue(func() []serverFlag {
 		{"Limits", limitFlags()},
 		{"Integrity", integrityFlags()},
 		{"Logging and profiling", loggingFlags()},
+		{"Audit", auditFlags()},
 	} {
 		for _, f := range g.flags {
 			f.group = g.title

@@ -11,14 +11,14 @@ var floor = []string{"internal/durable", "internal/conclavepb", "internal/versio
 // the directory and everything below it.
 var rows = map[string][]string{
 	// Floor 4: words on a command line become one call.
-	"cmd/conclave": {"daemon", "auth", "pki", "bootstrap/discovery", "bootstrap/dnssrv", "member", "internal/logging"},
+	"cmd/conclave": {"daemon", "audit", "auth", "pki", "bootstrap/discovery", "bootstrap/dnssrv", "member", "internal/logging"},
 
 	// Floor 3: the process, and the doors for its clients.
 	"daemon": {
-		"api", "web", "member", "raftstore", "raftstore/fsm", "auth/token",
+		"api", "web", "audit", "member", "raftstore", "raftstore/fsm", "auth/token",
 		"bootstrap", "bootstrap/discovery", "bootstrap/dnssrv", "pki", "pki/ledger", "internal/logging",
 	},
-	"api": {"member", "kv", "auth", "pki/ledger", "internal/lockpb"},
+	"api": {"member", "audit", "kv", "auth", "pki/ledger", "internal/lockpb"},
 	"web": {},
 
 	// Floor 2: one cluster member.
@@ -30,6 +30,7 @@ var rows = map[string][]string{
 	"kv":                  {},
 	"auth":                {},
 	"auth/token":          {"auth"},
+	"audit":               {"internal/logging"},
 	"bootstrap":           {},
 	"bootstrap/discovery": {"bootstrap"},
 	"bootstrap/dnssrv":    {"bootstrap"},

@@ -45,6 +45,11 @@ func ParseRotation(text string, outputs []string) (*Rotation, error) {
 	if files != 1 {
 		return nil, fmt.Errorf("--enable-log-rotation: --log-outputs %q names %d files; name one, as in --log-outputs=/var/log/conclave.log", strings.Join(outputs, ","), files)
 	}
+	return ParseRotationOf("--log-rotation-config-json", text)
+}
+
+// ParseRotationOf reads the value of another flag of that form.
+func ParseRotationOf(flag, text string) (*Rotation, error) {
 	r := &Rotation{}
 	decoder := json.NewDecoder(bytes.NewReader([]byte(text)))
 	decoder.DisallowUnknownFields()
@@ -54,9 +59,9 @@ func ParseRotation(text string, outputs []string) (*Rotation, error) {
 	}
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("--log-rotation-config-json %s: %w; write an object such as %s", text, err, DefaultRotation)
+		return nil, fmt.Errorf("%s %s: %w; write an object such as %s", flag, text, err, DefaultRotation)
 	case r.MaxSize < 0 || r.MaxSize > mostMaxSize || r.MaxAge < 0 || r.MaxBackups < 0:
-		return nil, fmt.Errorf("--log-rotation-config-json %s: numbers are not negative, and maxsize is at most %d (MiB)", text, mostMaxSize)
+		return nil, fmt.Errorf("%s %s: numbers are not negative, and maxsize is at most %d (MiB)", flag, text, mostMaxSize)
 	case r.MaxSize == 0:
 		r.MaxSize = defaultMaxSize
 	}

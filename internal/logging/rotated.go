@@ -26,6 +26,9 @@ type rotated struct {
 	now  func() time.Time
 	file *os.File
 	size int64
+	// open opens a file to append to, retire takes the one before it.
+	open   func(name string) (*os.File, error)
+	retire func(*os.File) error
 
 	tidy   chan struct{} // holds one: there may be old files to look at
 	tidier sync.WaitGroup
@@ -33,7 +36,11 @@ type rotated struct {
 }
 
 func openRotated(name string, r Rotation) (*rotated, error) {
-	file, err := openLog(name)
+	return openRotatedBy(name, r, openLog, (*os.File).Close)
+}
+
+func openRotatedBy(name string, r Rotation, open func(string) (*os.File, error), retire func(*os.File) error) (*rotated, error) {
+	file, err := open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +50,7 @@ func openRotated(name string, r Rotation) (*rotated, error) {
 	}
 	f := &rotated{
 		Rotation: r, name: name, most: int64(r.MaxSize) << 20, now: time.Now,
-		file: file, size: info.Size(), tidy: make(chan struct{}, 1),
+		file: file, size: info.Size(), open: open, retire: retire, tidy: make(chan struct{}, 1),
 	}
 	f.tidy <- struct{}{}
 	f.tidier.Go(func() {
@@ -73,7 +80,7 @@ func (f *rotated) rotate() error {
 	if err := os.Rename(f.name, backup); err != nil {
 		return fmt.Errorf("rotate the log file: %w", err)
 	}
-	next, err := openLog(f.name)
+	next, err := f.open(f.name)
 	if err != nil {
 		return errors.Join(err, os.Rename(backup, f.name))
 	}
@@ -83,7 +90,7 @@ func (f *rotated) rotate() error {
 	case f.tidy <- struct{}{}:
 	default:
 	}
-	return old.Close()
+	return f.retire(old)
 }
 
 // parts are what stands before and behind the time in the name of an old file.
