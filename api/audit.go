@@ -45,6 +45,7 @@ type audited struct {
 	level    audit.Level // from which on it is recorded when it is allowed
 	admitted bool
 	further  bool // see follow
+	served   bool // some of the answer was sent: whatever comes then, it was allowed
 }
 
 // begun is a pool: a record is large, and is copied when it is added.
@@ -85,6 +86,13 @@ func (c *audited) follow(further bool) {
 	}
 }
 
+// sent notes that some of the answer of a stream was.
+func (c *audited) sent() {
+	if c != nil {
+		c.served = true
+	}
+}
+
 // admit refuses a request that would have to be recorded and cannot be.
 func (c *audited) admit(ctx context.Context) (err error) {
 	if c != nil && !c.admitted && !c.further && c.by.log.Records(c.level) {
@@ -107,7 +115,7 @@ func (c *audited) end(ctx context.Context, resp any, err, sent error) {
 	id := auth.FromContext(ctx)
 	enabled := c.by.who.backend.AuthView().Enabled()
 	switch {
-	case err == nil:
+	case err == nil, c.served:
 		r.Decision = audit.Allowed
 	case enabled && c.by.denied(id, err), refusedCode(status.Code(sent)):
 		r.Decision, c.level = audit.RefusedRight, audit.Denied

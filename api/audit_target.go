@@ -189,11 +189,15 @@ func listOp(t *audit.Target, op audit.Op) {
 	t.Ops = append(t.Ops, op)
 }
 
-// facts makes a list of names and values in turn.
+// facts makes a list of names and values in turn, without those that were not given.
 func facts(pairs ...any) []audit.Fact {
 	out := make([]audit.Fact, 0, len(pairs)/2)
 	for i := 0; i+1 < len(pairs); i += 2 {
-		out = append(out, audit.Fact{Name: pairs[i].(string), Value: pairs[i+1]})
+		switch v := pairs[i+1]; v {
+		case int64(0), "", false:
+		default:
+			out = append(out, audit.Fact{Name: pairs[i].(string), Value: v})
+		}
 	}
 	return out
 }

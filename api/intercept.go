@@ -229,6 +229,7 @@ func (s *serverStream) SendMsg(m any) error {
 	err := s.ServerStream.SendMsg(m)
 	if err == nil {
 		s.metrics.msgSent.Inc()
+		s.record.sent()
 	}
 	return err
 }

@@ -46,7 +46,7 @@ func (d *Daemon) openAudit(context.Context) error {
 		defer cancel()
 		return d.audit.Close(ctx)
 	}))
-	d.log.Info().Str("output", d.cfg.AuditLog).Str("level", level.String()).Bool("fail-closed", d.cfg.AuditFailClosed).Msg("what clients ask for is recorded")
+	d.log.Info().Str("output", d.cfg.AuditLog).Str("records", level.String()).Bool("fail-closed", d.cfg.AuditFailClosed).Msg("what clients ask for is recorded")
 	return nil
 }
 

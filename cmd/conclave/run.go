@@ -104,6 +104,7 @@ func commands() []*cli.Command {
 		roleCommand(),
 		authCommand(),
 		debugCommand(),
+		auditCommand(),
 		certCommand(),
 		secretCommand(),
 		devCommand(),
