@@ -18,6 +18,7 @@ import (
 
 	"github.com/conclave-kv/conclave/audit"
 	"github.com/conclave-kv/conclave/auth"
+	"github.com/conclave-kv/conclave/member"
 )
 
 // auditor makes the records of the audit log. Nil: there is none.
@@ -184,7 +185,7 @@ func hasToken(ctx context.Context) bool {
 }
 
 // denials are the errors by which package auth refuses who asks.
-var denials = []error{auth.ErrPermissionDenied, auth.ErrInvalidToken, auth.ErrOldRevision, auth.ErrFailed, auth.ErrNoPassword}
+var denials = []error{auth.ErrPermissionDenied, auth.ErrInvalidToken, auth.ErrOldRevision, auth.ErrFailed, auth.ErrNoPassword, member.ErrLoginsSlowed}
 
 // denied tells whether an error is for want of a right, or of a proof.
 func (a *auditor) denied(id *auth.Identity, err error) bool {
