@@ -44,7 +44,13 @@ type leaseKey struct {
 	ttl         time.Duration
 	from, until time.Time // the grant was sent and answered
 	revision    int64
+	givenUp     atomic.Bool // by the client
 }
+
+// renewable says whether a client that renews each third of the TTL could keep the
+// lease through a time without a leader. etcd's gives it up when there is no answer
+// for a TTL by its own clock, though the members count no such time.
+func (l *leaseKey) renewable(outage time.Duration) bool { return outage < l.ttl*2/3-time.Second }
 
 // leaseBed is leases, the key of each, and a watch of those, through two members
 // to whom nothing happens.
@@ -54,7 +60,8 @@ type leaseBed struct {
 	client     *clientv3.Client
 	kept, left []*leaseKey
 	renewed    atomic.Int64
-	outage     atomic.Int64 // how long writes waited for a leader, in nanoseconds
+	outage     atomic.Int64  // how long writes waited for a leader, in nanoseconds
+	slow       time.Duration // what a slow disk adds to the end of a lease
 	term       uint64
 
 	mu   sync.Mutex
@@ -131,7 +138,7 @@ func (b *leaseBed) renew(l *leaseKey) {
 		b.renewed.Add(1)
 	}
 	if b.ctx.Err() == nil {
-		b.t.Errorf("%s: its lease of %v could not be renewed any more", l.key, l.ttl)
+		l.givenUp.Store(true)
 	}
 }
 
@@ -199,7 +206,7 @@ func (b *leaseBed) verdict(witness *member) {
 		return nil
 	})
 	changes := b.raftTerm(witness) - b.term
-	late := leaseLate + time.Duration(changes)*leaseChange + time.Duration(b.outage.Load())
+	late := leaseLate + b.slow + time.Duration(changes)*leaseChange + time.Duration(b.outage.Load())
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var latest time.Duration
@@ -221,13 +228,21 @@ func (b *leaseBed) verdict(witness *member) {
 	for _, kv := range resp.Kvs {
 		there[string(kv.Key)] = kv.ModRevision
 	}
+	outage, excused := time.Duration(b.outage.Load()), 0
 	for _, l := range b.kept {
+		if l.givenUp.Load() && !l.renewable(outage) {
+			excused++
+			continue
+		}
+		if l.givenUp.Load() {
+			b.t.Errorf("%s: its lease of %v could not be renewed any more", l.key, l.ttl)
+		}
 		if !b.gone[l.key].IsZero() || there[l.key] != l.revision {
 			b.t.Errorf("%s, of a lease of %v that was renewed, is gone", l.key, l.ttl)
 		}
 	}
-	b.t.Logf("%d renewals; %d changes of the leader, %v without one; leases ended up to %v late, of %v that are allowed",
-		b.renewed.Load(), changes, time.Duration(b.outage.Load()).Round(time.Millisecond), latest.Round(time.Millisecond), late.Round(time.Millisecond))
+	b.t.Logf("%d renewals; %d changes of the leader, %v without one, for which a client gave up %d leases; leases ended up to %v late, of %v that are allowed",
+		b.renewed.Load(), changes, outage.Round(time.Millisecond), excused, latest.Round(time.Millisecond), late.Round(time.Millisecond))
 }
 
 // leaderAndOthers waits until a member leads.
@@ -305,7 +320,9 @@ func TestDiskRoot_leasesOfASlowLeader(t *testing.T) {
 	g := startDisks(t, conclave)
 	leader, others := g.leaderAndOthers()
 	b := newLeaseBed(t, g.group, (*leaseBed).renewAgain, others...)
-	g.disk(leader, "delay", "sync", 400*time.Millisecond)
+	const sync = 400 * time.Millisecond
+	b.slow = 4 * sync // an entry that just left and one of its own, each behind a sync that is under way
+	g.disk(leader, "delay", "sync", sync)
 	b.verdict(others[0])
 	g.disk(leader, "release")
 }
