@@ -44,3 +44,16 @@ func TestConfig_compaction(t *testing.T) {
 		}
 	}
 }
+
+// A negative retention had etcd compact what it had just written.
+func TestGHSApm3m32r37mfh_negativeRetention(t *testing.T) {
+	for mode, values := range map[string][]string{"periodic": {"-1", "-1h", "-1ns", "-9223372036854775808"}, "revision": {"-1", "-9223372036854775808"}} {
+		for _, value := range values {
+			c := NewConfig()
+			c.AutoCompactionMode, c.AutoCompactionRetention = mode, value
+			if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "--auto-compaction-retention") {
+				t.Errorf("%s %s: %v", mode, value, err)
+			}
+		}
+	}
+}

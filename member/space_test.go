@@ -113,6 +113,19 @@ func TestSpace_fullAndBack(t *testing.T) {
 	}
 }
 
+// What transactions in transactions put was not counted, and so had no quota.
+func TestPR22139_nestedTransactionsAndTheQuota(t *testing.T) {
+	f := startSmall(t, 1, 256<<10)[0]
+	fill(t, f)
+	put := &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("k"), Value: []byte("v")}}}
+	for depth := range 4 {
+		if _, err := f.Txn(limited(t), &pb.TxnRequest{Success: []*pb.RequestOp{put}}); !errors.Is(err, ErrNoSpace) {
+			t.Errorf("%d deep: %v", depth, err)
+		}
+		put = &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{Success: []*pb.RequestOp{put}}}}
+	}
+}
+
 // An alarm is not taken back at once when there is space: who made it finds the
 // alarm when they come to disarm it. Nor while there is but little.
 func TestSpace_alarmStaysAWhile(t *testing.T) {

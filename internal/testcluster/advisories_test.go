@@ -40,8 +40,9 @@ type attacked struct {
 	conns map[string]*grpc.ClientConn
 }
 
-func newAttacked(t *testing.T) *attacked {
-	c := testcluster.Start(t, 1, testcluster.Options{Secure: true})
+// newAttacked makes one, with a value of --auth-token.
+func newAttacked(t *testing.T, tokens string) *attacked {
+	c := testcluster.Start(t, 1, testcluster.Options{Secure: true, Configure: func(_ int, cfg *daemon.Config) { cfg.AuthToken = tokens }})
 	setUpUsers(t, secureClient(t, c, "admin"))
 	return &attacked{t: t, c: c, url: c.Members[0].ClientURL, certs: map[string]*tls.Config{}, conns: map[string]*grpc.ClientConn{}}
 }
@@ -175,8 +176,9 @@ func inside(r *pb.TxnRequest) *pb.RequestOp {
 }
 
 // A nested transaction reached keys that its user had no right to.
-func TestCVE202633343_nestedTransaction(t *testing.T) {
-	a := newAttacked(t)
+func TestCVE202633343_nestedTransaction(t *testing.T) { nestedTransaction(newAttacked(t, "simple")) }
+
+func nestedTransaction(a *attacked) {
 	deep := txnOf(readsOp("secret"))
 	for range 3 {
 		deep = &pb.TxnRequest{Failure: []*pb.RequestOp{inside(deep)}}
@@ -191,8 +193,9 @@ func TestCVE202633343_nestedTransaction(t *testing.T) {
 }
 
 // What a key had before was told to who may only write it.
-func TestPR21681_prevKVInTransaction(t *testing.T) {
-	a := newAttacked(t)
+func TestPR21681_prevKVInTransaction(t *testing.T) { prevKVInTransaction(newAttacked(t, "simple")) }
+
+func prevKVInTransaction(a *attacked) {
 	a.asRoot(call{pb.Auth_RoleGrantPermission_FullMethodName, "", &pb.AuthRoleGrantPermissionRequest{Name: "a", Perm: &authpb.Permission{PermType: authpb.Permission_WRITE, Key: []byte("blind")}}})
 	blind := []byte("blind")
 	a.allowed("alice", kvTxn(txnOf(putsOp(&pb.PutRequest{Key: blind}))))
@@ -205,8 +208,9 @@ func TestPR21681_prevKVInTransaction(t *testing.T) {
 
 // A key could be attached, in a transaction, to a lease whose other keys the user
 // may not write, and the lease then revoked.
-func TestPR21685_leaseInTransaction(t *testing.T) {
-	a := newAttacked(t)
+func TestPR21685_leaseInTransaction(t *testing.T) { leaseInTransaction(newAttacked(t, "simple")) }
+
+func leaseInTransaction(a *attacked) {
 	a.asRoot(call{pb.Lease_LeaseGrant_FullMethodName, "", &pb.LeaseGrantRequest{ID: 7, TTL: 1000}})
 	a.asRoot(kvPut(&pb.PutRequest{Key: []byte("secret"), Lease: 7}))
 	attach := &pb.PutRequest{Key: []byte("a/1"), Lease: 7}
@@ -216,12 +220,13 @@ func TestPR21685_leaseInTransaction(t *testing.T) {
 }
 
 // LeaseTimeToLive told the names of keys to anybody.
-func TestCVE202332082_leaseTimeToLive(t *testing.T) {
-	a := newAttacked(t)
-	a.asRoot(call{pb.Lease_LeaseGrant_FullMethodName, "", &pb.LeaseGrantRequest{ID: 7, TTL: 1000}})
-	a.asRoot(kvPut(&pb.PutRequest{Key: []byte("secret"), Lease: 7}))
+func TestCVE202332082_leaseTimeToLive(t *testing.T) { leaseTimeToLive(newAttacked(t, "simple")) }
+
+func leaseTimeToLive(a *attacked) {
+	a.asRoot(call{pb.Lease_LeaseGrant_FullMethodName, "", &pb.LeaseGrantRequest{ID: 8, TTL: 1000}})
+	a.asRoot(kvPut(&pb.PutRequest{Key: []byte("secret"), Lease: 8}))
 	ask := func(keys bool) call {
-		return call{pb.Lease_LeaseTimeToLive_FullMethodName, "/v3/lease/timetolive", &pb.LeaseTimeToLiveRequest{ID: 7, Keys: keys}}
+		return call{pb.Lease_LeaseTimeToLive_FullMethodName, "/v3/lease/timetolive", &pb.LeaseTimeToLiveRequest{ID: 8, Keys: keys}}
 	}
 	a.refused("poor", ask(true))
 	a.refused("alice", ask(true), call{pb.Lease_LeaseLeases_FullMethodName, "/v3/lease/leases", &pb.LeaseLeasesRequest{}})
@@ -232,7 +237,10 @@ func TestCVE202332082_leaseTimeToLive(t *testing.T) {
 // Leases, alarms, compactions and the list of members needed no authentication. The
 // first remedy then kept ordinary users from finding the members.
 func TestCVE202633413_callsWithoutAuthentication(t *testing.T) {
-	a := newAttacked(t)
+	callsWithoutAuthentication(newAttacked(t, "simple"))
+}
+
+func callsWithoutAuthentication(a *attacked) {
 	admin := []call{
 		{pb.KV_Compact_FullMethodName, "/v3/kv/compaction", &pb.CompactionRequest{Revision: 1}},
 		{pb.Maintenance_Alarm_FullMethodName, "/v3/maintenance/alarm", &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType_NOSPACE}},
@@ -253,54 +261,86 @@ func TestCVE202633413_callsWithoutAuthentication(t *testing.T) {
 	a.refused("alice", admin...)
 	a.allowed("poor", user...)
 	for _, c := range append(admin, user...) { // with a certificate of no user
-		err := a.conn("stranger").Invoke(within(t), c.method, c.req, answerOf(t, c.method))
+		err := a.conn("stranger").Invoke(within(a.t), c.method, c.req, answerOf(a.t, c.method))
 		if text := status.Convert(err).Message(); !strings.Contains(text, "permission denied") && !strings.Contains(text, "user name not found") {
-			t.Errorf("%s of a stranger: %v", c.method, err)
+			a.t.Errorf("%s of a stranger: %v", c.method, err)
 		}
-		if code, answer := post(t, a.cert("stranger"), a.url, c.path, "", protojson.Format(c.req)); code == http.StatusOK {
-			t.Errorf("%s of a stranger: %s", c.path, answer)
+		if code, answer := post(a.t, a.cert("stranger"), a.url, c.path, "", protojson.Format(c.req)); code == http.StatusOK {
+			a.t.Errorf("%s of a stranger: %s", c.path, answer)
 		}
 	}
 }
 
 // A watch from a key on, without an end, was allowed to who may read that key.
-func TestCVE202673499_openEndedWatch(t *testing.T) {
-	a := newAttacked(t)
-	conn := a.conn("alice")
+func TestCVE202673499_openEndedWatch(t *testing.T) { openEndedWatch(newAttacked(t, "simple")) }
+
+func openEndedWatch(a *attacked) {
+	const nobody = "nobody"
+	token := login(a.t, a.conn(nobody), "alice")
 	for end, want := range map[string]bool{"": true, "\x00": false, "shared\x00": true, "shared\x00\x00": false, "t": false} {
-		watch, err := pb.NewWatchClient(conn).Watch(within(t))
-		if err == nil {
-			err = watch.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte("shared"), RangeEnd: []byte(end)}}})
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, err := watch.Recv()
-		if err != nil || r.Canceled == want || !want && !strings.Contains(r.CancelReason, "permission denied") {
-			t.Errorf("end %q: %v, %v", end, r, err)
+		ask := &pb.WatchCreateRequest{Key: []byte("shared"), RangeEnd: []byte(end)}
+		for way, said := range map[string]string{
+			"token": a.watch(nobody, token, ask), "certificate": a.watch("alice", "", ask),
+			"token, JSON": a.watchJSON(nobody, token, ask), "certificate, JSON": a.watchJSON("alice", "", ask),
+		} {
+			if strings.Contains(said, "permission denied") == want {
+				a.t.Errorf("end %q, %s: %s", end, way, said)
+			}
 		}
 	}
-	ctx, cancel := context.WithCancel(within(t)) // the stream stays open
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.url+"/v3/watch", strings.NewReader(`{"create_request":{"key":"c2hhcmVk","range_end":"AA=="}}`))
+}
+
+// watch is the first answer to the making of a watch, as text.
+func (a *attacked) watch(cert, token string, r *pb.WatchCreateRequest) string {
+	a.t.Helper()
+	ctx := within(a.t)
+	if token != "" {
+		ctx = bearing(ctx, token)
+	}
+	watch, err := pb.NewWatchClient(a.conn(cert)).Watch(ctx)
+	if err == nil {
+		err = watch.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: r}})
+	}
 	if err != nil {
-		t.Fatal(err)
+		a.t.Fatal(err)
 	}
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: a.cert("alice")}}
+	resp, err := watch.Recv()
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return resp.String()
+}
+
+// watchJSON is the same of the gateway.
+func (a *attacked) watchJSON(cert, token string, r *pb.WatchCreateRequest) string {
+	a.t.Helper()
+	ctx, cancel := context.WithCancel(within(a.t)) // the stream stays open
+	defer cancel()
+	body := protojson.Format(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: r}})
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.url+"/v3/watch", strings.NewReader(body))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	if token != "" {
+		req.Header.Set("Authorization", token)
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: a.cert(cert)}}
 	defer client.CloseIdleConnections()
 	resp, err := client.Do(req)
 	if err != nil {
-		t.Fatal(err)
+		a.t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if line, err := bufio.NewReader(resp.Body).ReadString('\n'); err != nil || !strings.Contains(line, "permission denied") {
-		t.Errorf("JSON: %s, %v", line, err)
+	line, err := bufio.NewReader(resp.Body).ReadString('\n')
+	if err != nil {
+		a.t.Fatal(err)
 	}
+	return line
 }
 
 // The JSON gateway asked with the server's own certificate, and so as a user.
 func TestCVE201816886_gatewayHasNoIdentity(t *testing.T) {
-	a := newAttacked(t)
+	a := newAttacked(t, "simple")
 	for header, value := range map[string]string{"Grpc-Metadata-Conclave-Caller": "1", "Conclave-Caller": "1", "Grpc-Metadata-Grpcgateway-Accept": "x", "X": "x"} {
 		req, err := http.NewRequestWithContext(within(t), http.MethodPost, a.url+"/v3/auth/user/list", strings.NewReader("{}"))
 		if err != nil {
@@ -324,7 +364,7 @@ func TestCVE201816886_gatewayHasNoIdentity(t *testing.T) {
 // A page of another origin has its visitor's browser write, with the visitor's
 // certificate: root's.
 func TestCVE20181098_pageOfAnotherOrigin(t *testing.T) {
-	a := newAttacked(t)
+	a := newAttacked(t, "simple")
 	for _, headers := range []map[string]string{
 		{"Origin": "https://evil.example", "Content-Type": "text/plain"},
 		{"Origin": "https://evil.example", "Content-Type": "application/json"},
