@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -341,6 +342,7 @@ func BenchmarkLog_add(b *testing.B) {
 func BenchmarkChain_record(b *testing.B) {
 	c := chain{member: "8e9e05c52164694d"}
 	r := put("/registry/pods/default/some-pod-with-a-name")
+	r.Remote = &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 41004}
 	var line []byte
 	b.ReportAllocs()
 	for b.Loop() {

@@ -3,6 +3,8 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -40,6 +42,10 @@ func (c Config) validateAudit() error {
 		return fmt.Errorf("--audit-log %s and --log-outputs stdout would mix their lines: send one of them elsewhere", c.AuditLog)
 	case slices.Contains(c.LogOutputs, c.AuditLog) && audit.IsFile(c.AuditLog):
 		return fmt.Errorf("--audit-log %q is also in --log-outputs: give each a file of its own", c.AuditLog)
+	case audit.IsFile(c.AuditLog):
+		if _, err := os.Stat(filepath.Dir(c.AuditLog)); err != nil {
+			return fmt.Errorf("--audit-log %q: %w; make the directory, for this process to write to", c.AuditLog, err)
+		}
 	}
 	return nil
 }
