@@ -9,6 +9,8 @@ import (
 	"runtime"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/conclave-kv/conclave/auth"
 )
 
 // Costs of --bcrypt-cost. Each step doubles the time.
@@ -18,13 +20,9 @@ const (
 	MaxCost     = bcrypt.MaxCost
 )
 
-const (
-	// maxPassword is what bcrypt looks at, in bytes. What is longer is refused,
-	// rather than cut.
-	maxPassword = 72
-	// maxWaiting bounds who waits for bcrypt.
-	maxWaiting = 1000
-)
+// maxPassword is what bcrypt looks at, in bytes. What is longer is refused, rather
+// than cut.
+const maxPassword = 72
 
 var (
 	// ErrPasswordTooLong: a password has more than 72 bytes, behind which bcrypt
@@ -35,21 +33,20 @@ var (
 )
 
 // Passwords hashes and checks passwords, a few at a time: bcrypt is slow on
-// purpose, and must not take the processors from everything else.
+// purpose, and must not take the processors from everything else. Those of one source
+// (see auth.SourceOf) do not keep others waiting.
 type Passwords struct {
-	cost    int
-	running chan struct{} // one for each that may run
-	waiting chan struct{} // one for each that may wait or run
-	nobody  []byte        // see there
+	cost   int
+	places *places
+	nobody []byte // see there
 }
 
 // NewPasswords makes one of a cost from MinCost to MaxCost.
 func NewPasswords(cost int) *Passwords {
 	return &Passwords{
-		cost:    cost,
-		running: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
-		waiting: make(chan struct{}, maxWaiting),
-		nobody:  nobody(cost),
+		cost:   cost,
+		places: newPlaces(max(1, runtime.GOMAXPROCS(0)/2)),
+		nobody: nobody(cost),
 	}
 }
 
@@ -93,19 +90,11 @@ func (p *Passwords) Check(ctx context.Context, hash []byte, password string) (ok
 	return ok && known, err
 }
 
-// do runs f when it is its turn.
+// do runs f when it is the turn of who asks.
 func (p *Passwords) do(ctx context.Context, f func() error) error {
-	select {
-	case p.waiting <- struct{}{}:
-		defer func() { <-p.waiting }()
-	default:
-		return ErrBusy
+	if err := p.places.take(ctx, auth.SourceOf(ctx)); err != nil {
+		return err
 	}
-	select {
-	case p.running <- struct{}{}:
-		defer func() { <-p.running }()
-		return f()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	defer p.places.give()
+	return f()
 }

@@ -64,17 +64,13 @@ func TestPasswords_nobodyCostsTheSame(t *testing.T) {
 
 func TestPasswords_bounds(t *testing.T) {
 	p := NewPasswords(MinCost)
-	for range cap(p.running) {
-		p.running <- struct{}{}
-	}
+	p.places.free = 0
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if _, err := p.Check(ctx, nil, "x"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("while others are checked: %v", err)
 	}
-	for range cap(p.waiting) {
-		p.waiting <- struct{}{}
-	}
+	p.places.waiting = maxWaiting
 	if _, err := p.Check(t.Context(), nil, "x"); !errors.Is(err, ErrBusy) {
 		t.Errorf("while too many wait: %v", err)
 	}
@@ -106,9 +102,7 @@ func TestLogins_bcryptOnce(t *testing.T) {
 	if n != 1 {
 		t.Errorf("50 logins at once got %d tokens", n)
 	}
-	for range cap(p.waiting) { // no password can be checked any more
-		p.waiting <- struct{}{}
-	}
+	p.places.free, p.places.waiting = 0, maxWaiting // no password can be checked any more
 	enter := func(user string, hash []byte, password string) error {
 		login, err := l.Enter(t.Context(), user, hash, password)
 		if login != nil {
