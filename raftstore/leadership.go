@@ -143,14 +143,27 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 // leadership asks raft.
-func (n *Node) leadership() Leadership {
-	r := n.raft()
-	_, id := r.LeaderWithID()
-	leader, err := memberID(string(id))
-	if err != nil {
-		leader = 0
+func (n *Node) leadership() Leadership { return leadershipOf(n.raft()) }
+
+// leadershipOf reads who leads and in which term. Raft forgets the leader before it
+// takes a new term; read just before that and just after, the old leader would seem
+// to lead the new term, and who asked it for something in that term, when it stands
+// still, would wait for an answer while another one leads.
+func leadershipOf(r interface {
+	CurrentTerm() uint64
+	LeaderWithID() (raft.ServerAddress, raft.ServerID)
+}) Leadership {
+	for term := r.CurrentTerm(); ; {
+		_, id := r.LeaderWithID()
+		leader, err := memberID(string(id))
+		if err != nil {
+			leader = 0
+		}
+		before := term
+		if term = r.CurrentTerm(); term == before {
+			return Leadership{Leader: leader, Term: term}
+		}
 	}
-	return Leadership{Leader: leader, Term: r.CurrentTerm()}
 }
 
 // Leadership returns who leads now, and a channel that is closed when that, or
