@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 )
@@ -82,7 +83,12 @@ func loopback() string {
 	return fmt.Sprintf("127.%d.%d.%d", 64+os.Getpid()%64, os.Getpid()/64%250+1, n%250+1)
 }
 
-// freePort asks the kernel for a port that is free on addr, for TCP and UDP.
+// givenPorts are the addresses with ports that freePort has returned: the kernel may
+// offer one again, as long as nobody listens there.
+var givenPorts sync.Map
+
+// freePort asks the kernel for a port that is free on addr, for TCP and UDP, and
+// gives none twice.
 func freePort(t *testing.T, addr string) string {
 	t.Helper()
 	for range 50 {
@@ -96,6 +102,9 @@ func freePort(t *testing.T, addr string) string {
 			continue
 		}
 		udp.Close()
+		if _, given := givenPorts.LoadOrStore(ln.Addr().String(), true); given {
+			continue
+		}
 		_, port, _ := net.SplitHostPort(ln.Addr().String())
 		return port
 	}
