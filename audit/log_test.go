@@ -350,3 +350,69 @@ func BenchmarkChain_record(b *testing.B) {
 	}
 	b.SetBytes(int64(len(line)))
 }
+
+// The rest of a line that was cut belongs to its file, however full that is.
+func TestLog_cutInAFullFile(t *testing.T) {
+	var m memory
+	name := filepath.Join(t.TempDir(), "audit.log")
+	o := options(name, &m)
+	o.Rotation.MaxSize = 2
+	l := open(t, o)
+	for range 2500 {
+		l.Add(put(strings.Repeat("k", 200)), false)
+	}
+	closeLog(t, l)
+	raw, err := os.ReadFile(name)
+	if err != nil || len(raw) < 1<<20 {
+		t.Fatal(len(raw), err)
+	}
+	if err := os.WriteFile(name, append(raw, `{"seq":`...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o.Rotation.MaxSize, o.Anchored = 1, m.newest()
+	l = open(t, o)
+	l.Add(put("next"), false)
+	closeLog(t, l)
+	old, err := filepath.Glob(filepath.Join(filepath.Dir(name), "audit-*"))
+	if err != nil || len(old) != 1 {
+		t.Fatal(old, err)
+	}
+	var texts []string
+	for _, f := range append(old, name) {
+		raw, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts = append(texts, string(raw))
+	}
+	if v, sum := verify(t, m.of, texts...); len(v.Problems) > 0 || len(v.Notes) != 1 || sum.Anchored != sum.Last {
+		t.Errorf("%v, %v, %+v", v.Problems, v.Notes, sum)
+	}
+}
+
+// order notes what is done to an output, and to the cluster.
+type order struct {
+	held
+	did []string
+}
+
+func (o *order) note(what string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.did = append(o.did, what)
+}
+func (o *order) Sync() error { o.note("sync"); return nil }
+
+// What is anchored was synced before: a crash must not look like a cut.
+func TestLog_syncsBeforeAnchors(t *testing.T) {
+	out := &order{}
+	l := &Log{level: All, queue: newQueue(), sink: out, chain: chain{member: "abc"}, stop: make(chan struct{})}
+	l.head.Store(&Head{})
+	l.anchors.begin(l, Options{AnchorEvery: time.Hour, Anchor: func(context.Context, Head) error { out.note("anchor"); return nil }})
+	l.writer.Go(l.write)
+	l.Add(put("a"), false)
+	closeLog(t, l)
+	if got := fmt.Sprint(out.did); got != "[sync anchor]" {
+		t.Errorf("did %s", got)
+	}
+}
