@@ -176,11 +176,11 @@ func (h *held) Rotated() bool { return false }
 func (h *held) Sync() error   { return nil }
 func (h *held) Close() error  { return nil }
 
-// on makes a log on an output of the test's own, with room for few records.
-func on(t *testing.T, h *held, failClosed bool) *Log {
+// on makes a log on an output of the test's own, with room for some records.
+func on(t *testing.T, h *held, failClosed bool, records int) *Log {
 	t.Helper()
 	l := &Log{level: All, failClosed: failClosed, queue: newQueue(), sink: h, chain: chain{member: "abc"}, stop: make(chan struct{})}
-	l.queue.records = 4
+	l.queue.records = records
 	l.head.Store(&Head{})
 	l.anchors.begin(l, Options{AnchorEvery: time.Hour})
 	l.writer.Go(l.write)
@@ -191,7 +191,7 @@ func on(t *testing.T, h *held, failClosed bool) *Log {
 func TestLog_dropsAndSaysSo(t *testing.T) {
 	gate := make(chan struct{})
 	h := &held{gate: gate}
-	l := on(t, h, false)
+	l := on(t, h, false, 4)
 	l.Add(put("a"), false)
 	eventually(t, "the writer has taken the first", func() bool { return l.Stats().Waiting == 0 })
 	for range 10 {
@@ -219,7 +219,7 @@ func TestLog_dropsAndSaysSo(t *testing.T) {
 func TestLog_failsClosed(t *testing.T) {
 	gate := make(chan struct{})
 	h := &held{gate: gate}
-	l := on(t, h, true)
+	l := on(t, h, true, 4)
 	first, err := l.Admit(t.Context())
 	if !first || err != nil {
 		t.Fatal(first, err)
@@ -264,7 +264,7 @@ func TestLog_failsClosed(t *testing.T) {
 // part is completed, and nothing is lost.
 func TestLog_brokenOutput(t *testing.T) {
 	h := &held{half: true}
-	l := on(t, h, true)
+	l := on(t, h, true, 1<<20) // it is not for want of room
 	ok, err := l.Admit(t.Context())
 	if err != nil {
 		t.Fatal(err)
