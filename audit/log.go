@@ -15,7 +15,7 @@ import (
 const (
 	// gather is how long the writer lets records come together. A wake-up for each
 	// would cost more than the record.
-	gather = 5 * time.Millisecond
+	gather = 10 * time.Millisecond
 	// chunk is about how many bytes are written at once.
 	chunk = 64 << 10
 	// retryWrite is the pause after a write that failed.
