@@ -93,7 +93,9 @@ func TestProposer_batchesAreBoundedByWeight(t *testing.T) {
 		t.Fatalf("%d batches of %d bytes", len(p.queue), p.queued)
 	}
 	for range 3 {
-		p.land(p.take())
+		b := p.take()
+		p.land(b)
+		p.recycle(b)
 	}
 	if p.queued != 0 || p.unapplied.Load() != 0 {
 		t.Errorf("%d bytes are queued, %d unapplied, of none", p.queued, p.unapplied.Load())
