@@ -41,12 +41,11 @@ func newAuditor(o Options, who identifier) *auditor {
 
 // audited is one request on its way to a record. Nil: it gets none.
 type audited struct {
-	by       *auditor
-	record   audit.Record
-	level    audit.Level // from which on it is recorded when it is allowed
-	admitted bool
-	further  bool // see follow
-	served   bool // some of the answer was sent: whatever comes then, it was allowed
+	by      *auditor
+	record  audit.Record
+	level   audit.Level // from which on it is recorded when it is allowed
+	further bool        // see follow
+	served  bool        // some of the answer was sent: whatever comes then, it was allowed
 }
 
 // begun is a pool: a record is large, and is copied when it is added.
@@ -95,11 +94,11 @@ func (c *audited) sent() {
 }
 
 // admit refuses a request that would have to be recorded and cannot be.
-func (c *audited) admit(ctx context.Context) (err error) {
-	if c != nil && !c.admitted && !c.further && c.by.log.Records(c.level) {
-		c.admitted, err = c.by.log.Admit(ctx)
+func (c *audited) admit(ctx context.Context) error {
+	if c == nil || c.further || !c.by.log.Records(c.level) {
+		return nil
 	}
-	return err
+	return c.by.log.Admit(ctx, &c.record)
 }
 
 // end makes the record, if the request is worth one. err is as it came from who
@@ -123,7 +122,7 @@ func (c *audited) end(ctx context.Context, resp any, err, sent error) {
 	default:
 		r.Decision = audit.Failed
 	}
-	if !c.admitted && (!c.by.log.Records(c.level) || c.further && r.Decision != audit.RefusedRight) {
+	if !c.by.log.Records(c.level) || c.further && r.Decision != audit.RefusedRight {
 		return
 	}
 	r.Latency = time.Since(r.Time)
@@ -136,7 +135,7 @@ func (c *audited) end(ctx context.Context, resp any, err, sent error) {
 	}
 	r.AuthOff = !enabled
 	c.by.identify(ctx, id, r)
-	c.by.log.Add(r, c.admitted)
+	c.by.log.Add(r)
 }
 
 // answered notes what an answer says of what was done.
@@ -222,5 +221,5 @@ func (a *auditor) refusedHTTP(r *http.Request, start time.Time, code int, reason
 	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
 		rec.Certificate = r.TLS.VerifiedChains[0][0]
 	}
-	a.log.Add(&rec, false)
+	a.log.Add(&rec)
 }

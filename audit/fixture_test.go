@@ -80,7 +80,7 @@ func written(t testing.TB, m *memory, keys ...string) (name string, lines []stri
 	name = filepath.Join(t.TempDir(), "audit.log")
 	l := open(t, options(name, m))
 	for _, key := range keys {
-		l.Add(put(key), false)
+		l.Add(put(key))
 	}
 	closeLog(t, l)
 	return name, linesOf(t, name)

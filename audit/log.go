@@ -108,24 +108,23 @@ func Open(o Options) (*Log, error) {
 // Records reports whether requests of a level are recorded.
 func (l *Log) Records(at Level) bool { return l != nil && l.level >= at }
 
-// Admit is asked before something is done that will be recorded, at FailClosed. If
-// it says yes, Add has to follow, with admitted set. It waits a second for room at
-// most. Errors: ErrUnavailable, those of ctx.
-func (l *Log) Admit(ctx context.Context) (admitted bool, err error) {
-	if l == nil || !l.failClosed {
-		return false, nil
+// Admit is asked before something is done that will be recorded; r says what. With
+// FailClosed it keeps a place for r, and Add has to follow if it says yes; else it
+// always does. It waits a second for room at most. Errors: ErrUnavailable, those of
+// ctx.
+func (l *Log) Admit(ctx context.Context, r *Record) error {
+	if l == nil || !l.failClosed || r.reserved > 0 {
+		return nil
 	}
-	err = l.queue.admit(ctx)
-	return err == nil, err
+	return l.queue.admit(ctx, r)
 }
 
-// Add takes a record. It does not wait: what finds no room is counted.
-func (l *Log) Add(r *Record, admitted bool) {
-	if l == nil {
-		return
+// Add takes a record. It does not wait: what finds no room, and has no place, is
+// counted.
+func (l *Log) Add(r *Record) {
+	if l != nil {
+		l.queue.add(r)
 	}
-	r.admitted = admitted
-	l.queue.add(r)
 }
 
 // Stats says how a Log does.

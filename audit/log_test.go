@@ -5,131 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/conclave-kv/conclave/internal/logging"
 )
-
-// A restart goes on where the file ends, and over a line that a crash has cut.
-func TestLog_goesOn(t *testing.T) {
-	var m memory
-	name, _ := written(t, &m, "a")
-	raw, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(name, append(raw, `{"seq":4,"ti`...), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		l := open(t, options(name, &m))
-		l.Add(put("b"), false)
-		closeLog(t, l)
-	}
-	text, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, sum := verify(t, m.of, string(text))
-	if len(v.Problems) > 0 || sum != (Summary{Records: 9, First: 1, Last: 9, Anchored: 9}) {
-		t.Errorf("%v, %+v", v.Problems, sum)
-	}
-	if got := fmt.Sprint(v.Notes); !strings.Contains(got, "a:4: the line is cut, as a crash leaves it") {
-		t.Errorf("noted %s", got)
-	}
-}
-
-// A log that lost its end goes on behind what the cluster remembers, so that it
-// still shows.
-func TestLog_cutBetweenStarts(t *testing.T) {
-	var m memory
-	name, lines := written(t, &m, "a", "b", "c")
-	if err := os.WriteFile(name, []byte(strings.Join(lines[:2], "")), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	closeLog(t, open(t, options(name, &m)))
-	text, _ := os.ReadFile(name)
-	v, _ := verify(t, m.of, string(text))
-	if got := fmt.Sprint(v.Problems); !strings.Contains(got, "records 3 to 5 are missing before record 6") {
-		t.Errorf("found %s", got)
-	}
-}
-
-func TestOpen_refusesOtherFiles(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "f")
-	if err := os.WriteFile(name, []byte("hello\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Open(options(name, &memory{})); !errors.Is(err, errForeign) || !strings.Contains(err.Error(), name) {
-		t.Errorf("opened a file of something else: %v", err)
-	}
-	other := filepath.Join(t.TempDir(), "audit.log")
-	l := open(t, options(other, &memory{}))
-	defer closeLog(t, l)
-	if _, err := Open(options(other, &memory{})); !errors.Is(err, logging.ErrInUse) {
-		t.Errorf("opened a file in use: %v", err)
-	}
-}
-
-// The chain goes on across files, each is anchored when it is finished, and a start
-// finds the end of the chain in the newest file that has one.
-func TestLog_rotates(t *testing.T) {
-	var m memory
-	name := filepath.Join(t.TempDir(), "audit.log")
-	o := options(name, &m)
-	o.Rotation.Compress = true
-	l := open(t, o)
-	key := strings.Repeat("k", 200)
-	for range 4000 { // some 600 bytes each
-		l.Add(put(key), false)
-	}
-	eventually(t, "two more files, and the first anchored", func() bool {
-		old, err := filepath.Glob(filepath.Join(filepath.Dir(name), "audit-*"))
-		return err == nil && len(old) >= 2 && m.newest().Seq > 0
-	})
-	closeLog(t, l)
-	if err := os.Truncate(name, 0); err != nil { // a crash right after a rotation
-		t.Fatal(err)
-	}
-	old, err := filepath.Glob(filepath.Join(filepath.Dir(name), "audit-*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	slices.Sort(old)
-	if !strings.HasSuffix(old[0], ".gz") {
-		t.Errorf("not compressed: %v", old)
-	}
-	raw, err := readEnd(old[len(old)-1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	finished, err := lastRecord(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.heads = slices.DeleteFunc(m.heads, func(h Head) bool { return h.Seq > finished.Seq })
-	o.Anchored = m.newest()
-	closeLog(t, open(t, o))
-	v := &Verifier{Anchors: m.of}
-	for _, f := range append(old, name) {
-		r, err := OpenRecords(f)
-		if err == nil {
-			err = errors.Join(v.Read(f, r), r.Close())
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if sum := v.End(); len(v.Problems) > 0 || sum.First != 1 || sum.Anchored != sum.Last {
-		t.Errorf("%v, %+v of %v", v.Problems, sum, old)
-	}
-}
 
 // held is an output that takes nothing while it is held, or fails.
 type held struct {
@@ -177,10 +58,10 @@ func (h *held) Sync() error   { return nil }
 func (h *held) Close() error  { return nil }
 
 // on makes a log on an output of the test's own, with room for some records.
-func on(t *testing.T, h *held, failClosed bool, records int) *Log {
+func on(t *testing.T, h *held, failClosed bool, bound func(*queue)) *Log {
 	t.Helper()
 	l := &Log{level: All, failClosed: failClosed, queue: newQueue(), sink: h, chain: chain{member: "abc"}, stop: make(chan struct{})}
-	l.queue.records = records
+	bound(l.queue)
 	l.head.Store(&Head{})
 	l.anchors.begin(l, Options{AnchorEvery: time.Hour})
 	l.writer.Go(l.write)
@@ -191,14 +72,13 @@ func on(t *testing.T, h *held, failClosed bool, records int) *Log {
 func TestLog_dropsAndSaysSo(t *testing.T) {
 	gate := make(chan struct{})
 	h := &held{gate: gate}
-	l := on(t, h, false, 4)
-	l.Add(put("a"), false)
+	l := on(t, h, false, func(q *queue) { q.records = 4 })
+	l.Add(put("a"))
 	eventually(t, "the writer has taken the first", func() bool { return l.Stats().Waiting == 0 })
 	for range 10 {
-		if _, err := l.Admit(t.Context()); err != nil {
+		if err := ask(l, "b"); err != nil {
 			t.Fatal(err)
 		}
-		l.Add(put("b"), false)
 	}
 	if s := l.Stats(); s.Dropped != 6 || s.Waiting != 4 {
 		t.Errorf("%+v", s)
@@ -214,49 +94,63 @@ func TestLog_dropsAndSaysSo(t *testing.T) {
 	}
 }
 
+// ask is a request that is recorded if it is let in.
+func ask(l *Log, key string) error {
+	r := put(key)
+	err := l.Admit(context.Background(), r)
+	if err == nil {
+		l.Add(r)
+	}
+	return err
+}
+
 // With fail-closed no request is let in whose record would have no place, and each
 // that was let in has its record.
 func TestLog_failsClosed(t *testing.T) {
-	gate := make(chan struct{})
-	h := &held{gate: gate}
-	l := on(t, h, true, 4)
-	first, err := l.Admit(t.Context())
-	if !first || err != nil {
-		t.Fatal(first, err)
-	}
-	l.Add(put("a"), first)
-	eventually(t, "the writer has taken the first", func() bool { return l.Stats().Waiting == 0 })
-	for range 4 { // under way, without a record yet
-		if ok, err := l.Admit(t.Context()); !ok || err != nil {
-			t.Fatal(ok, err)
-		}
-	}
-	if ok, err := l.Admit(t.Context()); ok || !errors.Is(err, ErrUnavailable) {
-		t.Errorf("let in one more than there is room: %v", err)
-	}
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := l.Admit(ended); !errors.Is(err, context.Canceled) {
-		t.Errorf("a request that has ended: %v", err)
-	}
-	for range 4 {
-		l.Add(put("b"), true)
-	}
-	h.set(nil, false)
-	close(gate)
-	eventually(t, "room", func() bool {
-		ok, err := l.Admit(t.Context())
-		if ok {
-			l.Add(put("c"), true)
-		}
-		return err == nil
-	})
-	closeLog(t, l)
-	if n := strings.Count(h.string(), `"rpc"`); n != 6 || l.Stats().Dropped != 0 {
-		t.Errorf("%d records, %+v", n, l.Stats())
-	}
-	if _, err := l.Admit(t.Context()); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("let in after the end: %v", err)
+	for name, bound := range map[string]func(q *queue){
+		"places": func(q *queue) { q.records = 4 },
+		"bytes":  func(q *queue) { q.most = 4*put("b").weight() + 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			gate := make(chan struct{})
+			h := &held{gate: gate}
+			l := on(t, h, true, bound)
+			if err := ask(l, "a"); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the writer has taken the first", func() bool { return l.Stats().Waiting == 0 })
+			var under []*Record // way, without a record yet
+			for range 4 {
+				r := put("b")
+				if err := errors.Join(l.Admit(t.Context(), r), l.Admit(t.Context(), r)); err != nil {
+					t.Fatal(err)
+				}
+				under = append(under, r)
+			}
+			if err := ask(l, "c"); !errors.Is(err, ErrUnavailable) {
+				t.Errorf("let in one more than there is room: %v", err)
+			}
+			ended, cancel := context.WithCancel(t.Context())
+			cancel()
+			if err := l.Admit(ended, put("c")); !errors.Is(err, context.Canceled) {
+				t.Errorf("a request that has ended: %v", err)
+			}
+			for _, r := range under {
+				r.User = "somebody with a longer name"
+				l.Add(r)
+			}
+			h.set(nil, false)
+			close(gate)
+			eventually(t, "room", func() bool { return ask(l, "d") == nil })
+			closeLog(t, l)
+			if n := strings.Count(h.string(), `"rpc"`); n != 6 || l.Stats().Dropped != 0 {
+				t.Errorf("%d records, %+v", n, l.Stats())
+			}
+			if err := ask(l, "e"); !errors.Is(err, ErrUnavailable) {
+				t.Errorf("let in after the end: %v", err)
+			}
+		})
 	}
 }
 
@@ -264,27 +158,13 @@ func TestLog_failsClosed(t *testing.T) {
 // part is completed, and nothing is lost.
 func TestLog_brokenOutput(t *testing.T) {
 	h := &held{half: true}
-	l := on(t, h, true, 1<<20) // it is not for want of room
-	ok, err := l.Admit(t.Context())
-	if err != nil {
+	l := on(t, h, true, func(*queue) {}) // it is not for want of room
+	if err := ask(l, "a"); err != nil {
 		t.Fatal(err)
 	}
-	l.Add(put("a"), ok)
-	eventually(t, "a refusal", func() bool {
-		ok, err := l.Admit(t.Context())
-		if ok {
-			l.Add(put("b"), true)
-		}
-		return errors.Is(err, ErrUnavailable)
-	})
+	eventually(t, "a refusal", func() bool { return errors.Is(ask(l, "b"), ErrUnavailable) })
 	h.set(nil, false)
-	eventually(t, "a yes", func() bool {
-		ok, _ := l.Admit(t.Context())
-		if ok {
-			l.Add(put("c"), true)
-		}
-		return ok
-	})
+	eventually(t, "a yes", func() bool { return ask(l, "c") == nil })
 	closeLog(t, l)
 	v, sum := verify(t, nil, h.string())
 	if s := l.Stats(); len(v.Problems) > 0 || s.Dropped > 0 || s.Failures == 0 || s.Written != sum.Records {
@@ -298,7 +178,7 @@ func TestLog_anchors(t *testing.T) {
 	o := options(filepath.Join(t.TempDir(), "audit.log"), &m)
 	o.AnchorEvery = time.Millisecond
 	l := open(t, o)
-	l.Add(put("a"), false)
+	l.Add(put("a"))
 	eventually(t, "an anchor of record 2", func() bool { return l.Stats().Anchored == 2 })
 	closeLog(t, l)
 	heads, _ := m.of("")
@@ -328,68 +208,6 @@ func TestLog_anchorFails(t *testing.T) {
 	}
 }
 
-func BenchmarkLog_add(b *testing.B) {
-	l := open(b, options(filepath.Join(b.TempDir(), "audit.log"), &memory{}))
-	r := put("/registry/pods/default/some-pod-with-a-name")
-	for b.Loop() {
-		l.Add(r, false)
-	}
-	b.StopTimer()
-	b.ReportMetric(float64(l.Stats().Dropped)/float64(b.N), "dropped/op")
-	closeLog(b, l)
-}
-
-func BenchmarkChain_record(b *testing.B) {
-	c := chain{member: "8e9e05c52164694d"}
-	r := put("/registry/pods/default/some-pod-with-a-name")
-	r.Remote = &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 41004}
-	var line []byte
-	b.ReportAllocs()
-	for b.Loop() {
-		line = c.record(line[:0], r)
-	}
-	b.SetBytes(int64(len(line)))
-}
-
-// The rest of a line that was cut belongs to its file, however full that is.
-func TestLog_cutInAFullFile(t *testing.T) {
-	var m memory
-	name := filepath.Join(t.TempDir(), "audit.log")
-	o := options(name, &m)
-	o.Rotation.MaxSize = 2
-	l := open(t, o)
-	for range 2500 {
-		l.Add(put(strings.Repeat("k", 200)), false)
-	}
-	closeLog(t, l)
-	raw, err := os.ReadFile(name)
-	if err != nil || len(raw) < 1<<20 {
-		t.Fatal(len(raw), err)
-	}
-	if err := os.WriteFile(name, append(raw, `{"seq":`...), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	o.Rotation.MaxSize, o.Anchored = 1, m.newest()
-	l = open(t, o)
-	l.Add(put("next"), false)
-	closeLog(t, l)
-	old, err := filepath.Glob(filepath.Join(filepath.Dir(name), "audit-*"))
-	if err != nil || len(old) != 1 {
-		t.Fatal(old, err)
-	}
-	var texts []string
-	for _, f := range append(old, name) {
-		raw, err := os.ReadFile(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		texts = append(texts, string(raw))
-	}
-	if v, sum := verify(t, m.of, texts...); len(v.Problems) > 0 || len(v.Notes) != 1 || sum.Anchored != sum.Last {
-		t.Errorf("%v, %v, %+v", v.Problems, v.Notes, sum)
-	}
-}
-
 // order notes what is done to an output, and to the cluster.
 type order struct {
 	held
@@ -410,9 +228,32 @@ func TestLog_syncsBeforeAnchors(t *testing.T) {
 	l.head.Store(&Head{})
 	l.anchors.begin(l, Options{AnchorEvery: time.Hour, Anchor: func(context.Context, Head) error { out.note("anchor"); return nil }})
 	l.writer.Go(l.write)
-	l.Add(put("a"), false)
+	l.Add(put("a"))
 	closeLog(t, l)
 	if got := fmt.Sprint(out.did); got != "[sync anchor]" {
 		t.Errorf("did %s", got)
 	}
+}
+
+func BenchmarkLog_add(b *testing.B) {
+	l := open(b, options(filepath.Join(b.TempDir(), "audit.log"), &memory{}))
+	r := put("/registry/pods/default/some-pod-with-a-name")
+	for b.Loop() {
+		l.Add(r)
+	}
+	b.StopTimer()
+	b.ReportMetric(float64(l.Stats().Dropped)/float64(b.N), "dropped/op")
+	closeLog(b, l)
+}
+
+func BenchmarkChain_record(b *testing.B) {
+	c := chain{member: "8e9e05c52164694d"}
+	r := put("/registry/pods/default/some-pod-with-a-name")
+	r.Remote = &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 41004}
+	var line []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		line = c.record(line[:0], r)
+	}
+	b.SetBytes(int64(len(line)))
 }

@@ -22,13 +22,15 @@ const (
 
 // queue holds records between those who add them and the writer.
 type queue struct {
-	records int           // the bound; maxRecords but in tests
+	records int           // maxRecords but in tests
+	most    int64         // maxBytes but in tests
 	some    chan struct{} // holds one: there is something to write
 
 	mu       sync.Mutex
 	list     []Record
 	bytes    int64
 	reserved int           // places of requests that were admitted
+	kept     int64         // bytes for their records
 	room     chan struct{} // closed when there is room; nil: nobody waits
 	failing  bool          // nothing can be written
 	closed   bool
@@ -37,7 +39,12 @@ type queue struct {
 }
 
 func newQueue() *queue {
-	return &queue{records: maxRecords, some: make(chan struct{}, 1)}
+	return &queue{records: maxRecords, most: maxBytes, some: make(chan struct{}, 1)}
+}
+
+// full reports whether there is no room for a record of so many bytes. With mu held.
+func (q *queue) full(weight int64) bool {
+	return len(q.list)+q.reserved >= q.records || q.bytes+q.kept+weight > q.most
 }
 
 // add takes a record, or counts it as dropped.
@@ -45,11 +52,12 @@ func (q *queue) add(r *Record) {
 	r.clip()
 	weight := r.weight()
 	q.mu.Lock()
-	if r.admitted {
+	kept := r.reserved > 0
+	if kept {
 		q.reserved--
+		q.kept -= r.reserved
 	}
-	full := !r.admitted && len(q.list)+q.reserved >= q.records || q.bytes+weight > maxBytes && len(q.list) > 0
-	if full || q.closed {
+	if q.closed || !kept && q.full(weight) {
 		q.dropped++
 		q.lost++
 		q.mu.Unlock()
@@ -72,11 +80,16 @@ func (q *queue) wake() {
 }
 
 // admit keeps a place for the record of a request, or says that there will be none.
-func (q *queue) admit(ctx context.Context) error {
+func (q *queue) admit(ctx context.Context, r *Record) error {
+	r.clip()
+	weight := r.weight()
 	var patient <-chan time.Time
 	for {
-		room, err := q.reserve()
+		room, err := q.reserve(weight)
 		if room == nil {
+			if err == nil {
+				r.reserved = weight
+			}
 			return err
 		}
 		if patient == nil {
@@ -95,14 +108,15 @@ func (q *queue) admit(ctx context.Context) error {
 }
 
 // reserve takes a place, or returns what to wait for.
-func (q *queue) reserve() (room <-chan struct{}, err error) {
+func (q *queue) reserve(weight int64) (room <-chan struct{}, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
 	case q.failing || q.closed:
 		return nil, ErrUnavailable
-	case len(q.list)+q.reserved < q.records && q.bytes < maxBytes:
+	case !q.full(weight):
 		q.reserved++
+		q.kept += weight
 		return nil, nil
 	}
 	if q.room == nil {

@@ -50,7 +50,7 @@ type Record struct {
 	Error    string // in words; empty for OK
 	Latency  time.Duration
 
-	admitted bool
+	reserved int64 // bytes of the queue that are kept for it; 0: none
 }
 
 // Target is what a request is about.
