@@ -98,47 +98,6 @@ func TestProposer_fillsAndBounds(t *testing.T) {
 	}
 }
 
-// Few batches are under way, unless they are full, and one that is done with makes
-// room for the next.
-func TestProposer_fewUnderWay(t *testing.T) {
-	p := newProposer(&Member{}, 1)
-	var taken []*batch
-	take := func(want bool) {
-		t.Helper()
-		b := p.take()
-		if b != nil {
-			taken = append(taken, b)
-		}
-		if (b != nil) != want {
-			t.Fatalf("%d batches are under way, and another one: %t", len(taken), b != nil)
-		}
-	}
-	ask := func(w weight) {
-		t.Helper()
-		if err := p.enqueue(w, func(dst []byte) ([]byte, error) { return append(dst, 1), nil }, newWaiter()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for range inFlight {
-		ask(weight{})
-		take(true)
-	}
-	ask(weight{})
-	take(false)
-	ask(weight{bytes: batchBytes}) // which fills the batch
-	take(true)
-	ask(weight{bytes: batchBytes})
-	take(true)
-	ask(weight{bytes: batchBytes})
-	take(false)
-	for range inFlight - 1 {
-		p.recycle(taken[0])
-		taken = taken[1:]
-	}
-	<-p.kick
-	take(true)
-}
-
 // A request that cannot be encoded leaves the batch as it was.
 func TestProposer_encodeError(t *testing.T) {
 	p := newProposer(&Member{}, 1)

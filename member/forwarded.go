@@ -4,7 +4,7 @@ import "sync"
 
 const (
 	// takenWindow is how many batch ids behind the newest one of an origin the
-	// leader still tells apart. An origin has at most maxInFlight under way, but
+	// leader still tells apart. An origin has at most inFlight under way, but
 	// one of them may be retried while others come and go.
 	takenWindow = 4096
 	// takenRuns is how many runs of one origin are told apart, since it may

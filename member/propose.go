@@ -14,11 +14,8 @@ import (
 )
 
 const (
-	// inFlight is how many batches are proposed before the first is answered. With
-	// fewer, each holds more requests, and costs the members no more. Full ones
-	// cannot hold more, and there may be maxInFlight.
-	inFlight    = 2
-	maxInFlight = 4
+	// inFlight is how many batches are proposed before the first is answered.
+	inFlight = 4
 	// queueBytes bounds the requests that wait for a batch of theirs to leave.
 	queueBytes = 64 << 20
 	// retryPropose is the pause before a batch that was definitely not
@@ -33,19 +30,19 @@ const (
 // so that it can be proposed again without being applied twice as soon as a
 // later term opens without it.
 type proposer struct {
-	m    *Member
-	kick chan struct{} // a batch may be ready to be sent
-	work sync.WaitGroup
+	m     *Member
+	kick  chan struct{}
+	slots chan struct{}
+	work  sync.WaitGroup
 
-	mu      sync.Mutex
-	queue   []*batch // filled in order; the last one is open
-	queued  int      // bytes in queue
-	nextID  uint64
-	sending int               // batches that were taken from the queue and are not done with
-	flying  map[uint64]*batch // proposed by this member, not answered
-	opened  uint64            // newest term known to have begun
-	spares  []buffers         // of batches that were answered; maxInFlight of them
-	ended   bool              // nothing leaves the queue any more
+	mu     sync.Mutex
+	queue  []*batch // filled in order; the last one is open
+	queued int      // bytes in queue
+	nextID uint64
+	flying map[uint64]*batch // proposed by this member, not answered
+	opened uint64            // newest term known to have begun
+	spares []buffers         // of batches that were answered; one for each slot
+	ended  bool              // nothing leaves the queue any more
 
 	pending   atomic.Int64  // requests that wait for their outcome
 	failed    atomic.Uint64 // requests that got none
@@ -56,6 +53,7 @@ func newProposer(m *Member, firstID uint64) *proposer {
 	return &proposer{
 		m:      m,
 		kick:   make(chan struct{}, 1),
+		slots:  make(chan struct{}, inFlight),
 		nextID: firstID,
 		flying: make(map[uint64]*batch),
 	}
@@ -145,7 +143,10 @@ func (p *proposer) enqueue(w weight, encode func([]byte) ([]byte, error), wait *
 	b.weight.add(w)
 	p.queued += b.size() - before
 	p.unapplied.Add(int64(b.size() - before))
-	signal(p.kick)
+	select {
+	case p.kick <- struct{}{}:
+	default:
+	}
 	return nil
 }
 
@@ -160,15 +161,16 @@ func (p *proposer) newBatch() *batch {
 	return b
 }
 
-// recycle makes room for the next batch, and keeps the buffers of one that was
-// answered, unless one large request made them large.
+// recycle keeps the buffers of a batch that was answered, unless one large
+// request made them large.
 func (p *proposer) recycle(b *batch) {
 	spare := b.release()
+	if cap(spare.payload) > 2*batchBytes {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.sending--
-	signal(p.kick)
-	if len(p.spares) < maxInFlight && cap(spare.payload) <= 2*batchBytes {
+	if len(p.spares) < inFlight {
 		p.spares = append(p.spares, spare)
 	}
 }
@@ -182,10 +184,22 @@ func (p *proposer) run() {
 			p.abandon()
 			return
 		}
-		for b := p.take(); b != nil; b = p.take() {
+		for {
+			select {
+			case p.slots <- struct{}{}:
+			case <-p.m.ctx.Done():
+				p.abandon()
+				return
+			}
+			b := p.take()
+			if b == nil {
+				<-p.slots
+				break
+			}
 			p.work.Add(1)
 			go func() {
 				defer p.work.Done()
+				defer func() { <-p.slots }()
 				p.send(b)
 				p.recycle(b)
 			}()
@@ -193,7 +207,7 @@ func (p *proposer) run() {
 	}
 }
 
-// take removes the oldest batch from the queue, if it may be sent.
+// take removes the oldest batch from the queue.
 func (p *proposer) take() *batch {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -201,14 +215,6 @@ func (p *proposer) take() *batch {
 		return nil
 	}
 	b := p.queue[0]
-	most := inFlight
-	if b.full() {
-		most = maxInFlight
-	}
-	if p.sending >= most && !p.ended {
-		return nil
-	}
-	p.sending++
 	p.queue = p.queue[1:]
 	p.queued -= b.size()
 	p.flying[b.id] = b

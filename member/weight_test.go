@@ -93,9 +93,7 @@ func TestProposer_batchesAreBoundedByWeight(t *testing.T) {
 		t.Fatalf("%d batches of %d bytes", len(p.queue), p.queued)
 	}
 	for range 3 {
-		b := p.take()
-		p.land(b)
-		p.recycle(b)
+		p.land(p.take())
 	}
 	if p.queued != 0 || p.unapplied.Load() != 0 {
 		t.Errorf("%d bytes are queued, %d unapplied, of none", p.queued, p.unapplied.Load())
