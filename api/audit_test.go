@@ -15,23 +15,24 @@ import (
 	"github.com/conclave-kv/conclave/internal/logging"
 )
 
-func auditLog(t *testing.T) (l *audit.Log, name string) {
+// auditLog is a log that fails closed, and takes nothing any more once it is closed.
+func auditLog(t *testing.T, level audit.Level) *audit.Log {
 	t.Helper()
-	name = filepath.Join(t.TempDir(), "audit.log")
-	l, err := audit.Open(audit.Options{Output: name, Rotation: logging.Rotation{MaxSize: 1}, Level: audit.Writes, FailClosed: true, Log: zerolog.Nop()})
+	name := filepath.Join(t.TempDir(), "audit.log")
+	l, err := audit.Open(audit.Options{Output: name, Rotation: logging.Rotation{MaxSize: 1}, Level: level, FailClosed: true, Log: zerolog.Nop()})
 	must(t, err)
 	t.Cleanup(func() { _ = l.Close(t.Context()) })
-	return l, name
+	return l
 }
 
 // What would have to be recorded, and cannot be, is not done; what need not be is.
 func TestAudit_failsClosed(t *testing.T) {
-	l, _ := auditLog(t)
+	l := auditLog(t, audit.Writes)
 	f := start(t, "http", func(o *Options) { o.Audit = l })
 	c := pb.NewKVClient(f.dialPlain(t))
 	_, err := c.Put(call(t), &pb.PutRequest{Key: []byte("k")})
 	must(t, err)
-	must(t, l.Close(t.Context())) // nothing is taken any more
+	must(t, l.Close(t.Context()))
 	before := f.backend.rev
 	_, err = c.Put(call(t), &pb.PutRequest{Key: []byte("k")})
 	want(t, "put", err, codes.Unavailable, "etcdserver: "+audit.ErrUnavailable.Error())
@@ -42,6 +43,37 @@ func TestAudit_failsClosed(t *testing.T) {
 	}
 	_, err = c.Range(call(t), &pb.RangeRequest{Key: []byte("k")})
 	must(t, err)
+}
+
+// The same for reads and streams, where those are recorded.
+func TestAudit_readsFailClosed(t *testing.T) {
+	l := auditLog(t, audit.All)
+	f := start(t, "http", func(o *Options) { o.Audit = l })
+	must(t, l.Close(t.Context()))
+	cc := f.dialPlain(t)
+	refused := func(what string, err error) {
+		t.Helper()
+		want(t, what, err, codes.Unavailable, "etcdserver: "+audit.ErrUnavailable.Error())
+	}
+	_, err := pb.NewKVClient(cc).Range(call(t), &pb.RangeRequest{Key: []byte("k")})
+	refused("range", err)
+	parts, err := pb.NewKVClient(cc).RangeStream(call(t), &pb.RangeRequest{Key: []byte("k")})
+	must(t, err)
+	_, err = parts.Recv()
+	refused("range in parts", err)
+	renewals, err := pb.NewLeaseClient(cc).LeaseKeepAlive(call(t))
+	must(t, err)
+	must(t, renewals.Send(&pb.LeaseKeepAliveRequest{ID: 1}))
+	_, err = renewals.Recv()
+	refused("renewal", err)
+	watches, err := pb.NewWatchClient(cc).Watch(call(t))
+	must(t, err)
+	must(t, watches.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte("k")}}}))
+	resp, err := watches.Recv()
+	must(t, err)
+	if !resp.GetCanceled() || !strings.Contains(resp.GetCancelReason(), audit.ErrUnavailable.Error()) {
+		t.Errorf("a watch is made: %v", resp)
+	}
 }
 
 // Every method that is served is known to look, or is recorded as a write.

@@ -68,6 +68,9 @@ func TestOpen_refusesOtherFiles(t *testing.T) {
 	other := filepath.Join(t.TempDir(), "audit.log")
 	l := open(t, options(other, &memory{}))
 	defer closeLog(t, l)
+	if info, err := os.Stat(other); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("others may read it: %v, %v", info, err)
+	}
 	if _, err := Open(options(other, &memory{})); !errors.Is(err, logging.ErrInUse) {
 		t.Errorf("opened a file in use: %v", err)
 	}

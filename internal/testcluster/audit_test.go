@@ -31,7 +31,11 @@ func audited(t *testing.T, n int, level string, opts testcluster.Options) (c *te
 	t.Helper()
 	dir := t.TempDir()
 	file = func(i int) string { return filepath.Join(dir, fmt.Sprintf("audit%d.log", i)) }
+	before := opts.Configure
 	opts.Configure = func(i int, cfg *daemon.Config) {
+		if before != nil {
+			before(i, cfg)
+		}
 		cfg.AuditLog, cfg.AuditLevel, cfg.AuditAnchorInterval, cfg.AuditFailClosed = file(i), level, 100*time.Millisecond, true
 	}
 	return testcluster.Start(t, n, opts), file
@@ -321,5 +325,25 @@ func TestAudit_certificates(t *testing.T) {
 	}
 	if !strings.Contains(text, `"certificate_uri":"conclave://`) || !strings.Contains(text, `"certificate_serial":"`) {
 		t.Error("the certificate is not told apart")
+	}
+}
+
+// A signed token is told from one that the members remember.
+func TestAudit_jwt(t *testing.T) {
+	key := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(key, []byte("a-key-that-nobody-else-has-0123456789"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, file := audited(t, 1, "writes", testcluster.Options{Configure: func(_ int, cfg *daemon.Config) {
+		cfg.AuthToken = "jwt,sign-method=HS256,priv-key=" + key
+	}})
+	setUpUsers(t, client(t, c.Members[0].ClientURL))
+	if _, err := userClient(t, "alice", c.Members[0].ClientURL).Put(within(t), "a/1", "v"); err != nil {
+		t.Fatal(err)
+	}
+	c.Stop()
+	records, text := recorded(t, file(0))
+	if !has(records, "key", b64("a/1"), "user", "alice", "proof", "jwt", "decision", "allowed") || strings.Contains(text, "eyJ") {
+		t.Errorf("recorded\n%s", text)
 	}
 }
