@@ -126,6 +126,7 @@ func (w *watchStream) sendAll(ctx context.Context) error {
 		changed := w.backend.Changed()
 		var rest <-chan time.Time
 		if wait := w.crowd.wait(w.updates.Ready(), time.Now()); wait > 0 {
+			w.updates.Rest(true)
 			rest = time.After(wait)
 		} else if sent, err := w.sendNext(); err != nil {
 			return err
@@ -142,6 +143,9 @@ func (w *watchStream) sendAll(ctx context.Context) error {
 			w.updates.Notify()
 		case <-ctx.Done():
 			return ctx.Err()
+		}
+		if rest != nil {
+			w.updates.Rest(false)
 		}
 	}
 }

@@ -182,8 +182,11 @@ func (h *Hub) route(p publication) {
 			w.queued = true
 			w.s.ready = append(w.s.ready, w)
 		}
+		rests := w.s.rests
 		w.s.mu.Unlock()
-		signal(w.s.wake)
+		if !rests {
+			signal(w.s.wake)
+		}
 	}
 	clear(h.touched)
 	h.touched = h.touched[:0]

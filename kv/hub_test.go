@@ -267,6 +267,44 @@ func TestStream_range(t *testing.T) {
 	}
 }
 
+// A consumer that rests is woken by answers only, and finds the events later.
+func TestStream_rest(t *testing.T) {
+	f := newHubFixture(t, hubLimits{streamBytes, streamEvents, inboxBytes, hubBytes, defaultReplay})
+	s, _ := f.watching(Watch{Key: []byte("k")})
+	woken := func() bool {
+		select {
+		case <-s.Wake():
+			return true
+		default:
+			return false
+		}
+	}
+	woken()
+	f.tell("k", "1")
+	if !woken() || s.Ready() != 1 || len(f.rest(s)) != 1 {
+		t.Error("not woken for an event")
+	}
+	s.Rest(true)
+	f.tell("k", "2")
+	if woken() || s.Ready() != 1 {
+		t.Error("woken for an event")
+	}
+	if _, err := s.Create(7, Watch{Key: []byte("l")}); err != nil {
+		t.Fatal(err)
+	}
+	if !woken() || s.Ready() != 0 {
+		t.Error("not woken for an answer")
+	}
+	if u, ok, err := s.Next(); !ok || err != nil || u.Kind != Created {
+		t.Errorf("%+v, %t, %v", u, ok, err)
+	}
+	s.Rest(false)
+	f.tell("k", "3")
+	if !woken() || len(f.rest(s)) != 2 {
+		t.Error("not woken after the rest")
+	}
+}
+
 // Events of a watch that has ended are known to be its, whoever has its id now.
 func TestStream_lost(t *testing.T) {
 	f := newHubFixture(t, hubLimits{streamBytes, streamEvents, inboxBytes, hubBytes, defaultReplay})

@@ -67,6 +67,7 @@ type Stream struct {
 	sent          int64    // events that were taken
 	hand          int      // bytes of the update that Next returned last
 	turn          bool     // of those behind
+	rests         bool     // the consumer is not woken for events
 	asked         int      // progress requests
 	askedAt       int64    // newest revision at the last of them
 	waits         bool     // is in the hub's waiting list; guarded by its mu
@@ -131,6 +132,14 @@ func (s *Stream) Ready() int {
 		return 0
 	}
 	return len(s.ready)
+}
+
+// Rest has events of live watches not wake the consumer, which will take them by
+// itself, until it is called again with false.
+func (s *Stream) Rest(rest bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rests = rest
 }
 
 // Create makes a watch with an id that no other one of the stream has; 0 has one
