@@ -265,7 +265,7 @@ func firstLogins(ctx context.Context, b *bench, k *cluster, seed uint64) ([]floa
 		for _, end := range ends {
 			took = max(took, end)
 		}
-		return errors.Join(append(errs, err)...)
+		return errors.Join(errors.Join(errs...), err)
 	})
 	return []float64{alone.P99, beside.P99, beside.P99 / alone.P99, took.Seconds()}, err
 }
