@@ -21,8 +21,12 @@ var (
 // again, unless leadership changes first.
 const retryRead = 20 * time.Millisecond
 
-// gatherMost is the longest that a round waits for more reads.
-const gatherMost = time.Millisecond
+const (
+	// gatherMost is the longest that a round waits for more reads.
+	gatherMost = 3 * time.Millisecond
+	// gatherMany is how many reads are so many that the next round may grow.
+	gatherMany = 16
+)
 
 // ReadIndex returns when this member's Machine holds everything that was
 // acknowledged anywhere before the call (section 6.4 of the raft thesis). It
@@ -100,8 +104,13 @@ func (r *readRounds) join() *readRound {
 
 // gather waits a moment for as many reads as the last round had, when some wait
 // already: those that were answered are likely to be followed by as many, and a
-// round costs the same for all. It waits no longer than that round took.
+// round costs the same for all. Where they were many it waits for half as many
+// again, so that rounds become fewer the more read. It waits no longer than that
+// round took.
 func (r *readRounds) gather(reads int, took time.Duration) {
+	if reads >= gatherMany {
+		reads += reads / 2
+	}
 	r.mu.Lock()
 	if r.next == nil || r.next.reads >= reads {
 		r.mu.Unlock()
