@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,6 +42,10 @@ var authTrials = []trial{
 		{name: "put p99 ms, nobody logs in", digits: 1}, {name: "put p99 ms, 100 users log in", digits: 1},
 		{name: "p99 with ÷ without", digits: 2, bar: bar{atMost: 1}}, {name: "s until all 100 are logged in", digits: 2},
 	}},
+	{name: "audit-put-100", once: audited, only: conclaveSystem, measures: []measure{
+		{name: "puts/s, level writes"}, {name: "level writes ÷ no audit log", digits: 2, bar: bar{itself: 0.9}},
+		{name: "server CPU µs/put, level writes", digits: 0}, {name: "server CPU µs/put, no audit log", digits: 0},
+	}},
 }
 
 // runAuth measures with users, roles and mutual TLS.
@@ -61,8 +66,9 @@ func runAuth(ctx context.Context, args []string) error {
 			}
 		}
 		printMeasureHeader()
+		running := slices.Clone(b.clusters)
 		for _, load := range chosen {
-			if err := b.runTrial(ctx, load, b.clusters); err != nil {
+			if err := b.runTrial(ctx, load, running); err != nil {
 				return err
 			}
 		}
@@ -268,4 +274,36 @@ func firstLogins(ctx context.Context, b *bench, k *cluster, seed uint64) ([]floa
 		return errors.Join(errors.Join(errs...), err)
 	})
 	return []float64{alone.P99, beside.P99, beside.P99 / alone.P99, took.Seconds()}, err
+}
+
+// audited is 100 clients who put, at a cluster without an audit log and then at one
+// that records writes.
+func audited(ctx context.Context, b *bench, k *cluster, seed uint64) ([]float64, error) {
+	if b.audited == nil {
+		recording, err := b.startCluster(ctx, k.system, "--audit-log", "{data}.audit", "--audit-level", "writes")
+		if err != nil {
+			return nil, err
+		}
+		if err := b.fill(ctx, recording); err != nil {
+			return nil, err
+		}
+		b.audited = recording
+	}
+	var results []loadResult
+	for _, k := range []*cluster{k, b.audited} {
+		spec, err := b.atLeader(ctx, k, opPut, 100, seed)
+		if err != nil {
+			return nil, err
+		}
+		r, err := b.drive(ctx, k, spec)
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, r)
+	}
+	without, with := results[0], results[1]
+	return []float64{
+		with.Rate, with.Rate / without.Rate,
+		with.ServerCPU / float64(with.Requests) * 1e6, without.ServerCPU / float64(without.Requests) * 1e6,
+	}, nil
 }

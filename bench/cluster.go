@@ -40,7 +40,7 @@ type cluster struct {
 	binary  string
 	dir     string   // holds data directories and logs
 	certs   *certs   // nil: plaintext
-	flags   []string // more of each member's command line
+	flags   []string // more of each member's command line; {data} is its data directory
 	members []*member
 	fail    context.CancelCauseFunc
 }
@@ -164,7 +164,11 @@ func (k *cluster) arguments(m *member) []string {
 		"--initial-cluster-token", "bench-" + k.system,
 		"--initial-cluster-state", k.state(),
 	}
-	return append(append(args, k.certs.memberFlags()...), k.flags...)
+	args = append(args, k.certs.memberFlags()...)
+	for _, flag := range k.flags {
+		args = append(args, strings.ReplaceAll(flag, "{data}", m.data))
+	}
+	return args
 }
 
 // state says what a member that starts for the first time shall find.

@@ -49,6 +49,7 @@ type bench struct {
 	diskProgram string            // of test/faultfs; empty: members use the real disk
 	certs       *certs
 	clusters    []*cluster
+	audited     *cluster                // with an audit log; nil until it is needed
 	fail        context.CancelCauseFunc // ends the run
 }
 

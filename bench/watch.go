@@ -10,7 +10,8 @@ import (
 // trial is a load that several things are measured of, and not only its rate.
 type trial struct {
 	name     string
-	empty    bool // the empty server can answer it
+	empty    bool   // the empty server can answer it
+	only     string // of one system; empty: of all
 	measures []measure
 	once     func(context.Context, *bench, *cluster, uint64) ([]float64, error) // one value for each measure; the seed decides keys
 }
@@ -70,7 +71,7 @@ func (b *bench) runTrial(ctx context.Context, load trial, running []*cluster) er
 	values := map[string][][]float64{} // by system: a list for each measure
 	for round := range b.rounds {
 		for _, k := range running {
-			if k.system == emptySystem && !load.empty {
+			if k.system == emptySystem && !load.empty || load.only != "" && load.only != k.system {
 				continue
 			}
 			got, err := load.once(ctx, b, k, uint64(round))
