@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -78,19 +79,27 @@ func runAuth(ctx context.Context, args []string) error {
 
 // withRoot runs fn with a client of root, whom it makes before.
 func (k *cluster) withRoot(ctx context.Context, fn func(*clientv3.Client) error) error {
+	return k.as(ctx, "root", k.members[0], fn)
+}
+
+// as runs fn with a client of a user, who logs in if authentication is on.
+func (k *cluster) as(ctx context.Context, user string, at *member, fn func(*clientv3.Client) error) error {
 	config := clientv3.Config{
-		Context: ctx, Endpoints: []string{k.certs.scheme() + k.members[0].client},
-		DialTimeout: opTimeout, Logger: zap.NewNop(), Username: "root", Password: password,
+		Context: ctx, Endpoints: []string{k.certs.scheme() + at.client},
+		DialTimeout: opTimeout, Logger: zap.NewNop(), Username: user, Password: password,
 	}
 	if k.certs != nil {
 		config.TLS = k.certs.tls
 	}
-	root, err := clientv3.New(config)
-	if err != nil {
+	var client *clientv3.Client
+	if err := patiently(ctx, func() (err error) {
+		client, err = clientv3.New(config)
+		return err
+	}); err != nil {
 		return err
 	}
-	defer root.Close()
-	return fn(root)
+	defer client.Close()
+	return fn(client)
 }
 
 // grantRights makes the users of the loads.
@@ -238,42 +247,80 @@ func logins(ctx context.Context, b *bench, k *cluster, seed uint64) ([]float64, 
 }
 
 // firstLogins is a user whose 20 clients put 200 keys a second, alone and then
-// while others log in for the first time, all at once.
+// while others log in for the first time, all at once. The clients have logged in
+// before.
 func firstLogins(ctx context.Context, b *bench, k *cluster, seed uint64) ([]float64, error) {
 	names, err := k.makeUsers(ctx, seed)
 	if err != nil {
 		return nil, err
 	}
-	spec, err := b.atLeader(ctx, k, opPut, 20, seed)
+	leader, err := k.leader(ctx)
 	if err != nil {
 		return nil, err
 	}
-	spec.Pace, spec.Patient, spec.User, spec.Password = 200, true, authUser, password
-	var alone, beside loadResult
+	var alone, beside float64
 	var took time.Duration
-	err = k.enforced(ctx, func() (err error) {
-		if alone, err = b.drive(ctx, k, spec); err != nil {
-			return err
-		}
-		var work sync.WaitGroup
-		errs := make([]error, len(names))
-		ends := make([]time.Duration, len(names))
-		began := time.Now()
-		for n, name := range names {
-			work.Go(func() {
-				errs[n] = k.members[n%members].login(ctx, name)
-				ends[n] = time.Since(began)
-			})
-		}
-		spec.Warmup = 0
-		beside, err = b.drive(ctx, k, spec)
-		work.Wait()
-		for _, end := range ends {
-			took = max(took, end)
-		}
-		return errors.Join(errors.Join(errs...), err)
+	err = k.enforced(ctx, func() error {
+		return k.as(ctx, authUser, leader, func(writer *clientv3.Client) (err error) {
+			if alone, err = b.pacedPuts(ctx, writer); err != nil {
+				return err
+			}
+			var work sync.WaitGroup
+			errs := make([]error, len(names))
+			ends := make([]time.Duration, len(names))
+			began := time.Now()
+			for n, name := range names {
+				work.Go(func() {
+					errs[n] = k.members[n%members].login(ctx, name)
+					ends[n] = time.Since(began)
+				})
+			}
+			beside, err = b.pacedPuts(ctx, writer)
+			work.Wait()
+			took = slices.Max(ends)
+			return errors.Join(errors.Join(errs...), err)
+		})
 	})
-	return []float64{alone.P99, beside.P99, beside.P99 / alone.P99, took.Seconds()}, err
+	return []float64{alone, beside, beside / alone, took.Seconds()}, err
+}
+
+// pacedPuts puts 200 keys a second, with 20 goroutines, and returns the p99 of how
+// long each took, in milliseconds, from when it was due.
+func (b *bench) pacedPuts(ctx context.Context, writer *clientv3.Client) (float64, error) {
+	const clients, pace = 20, 5 * time.Millisecond
+	value := strings.Repeat("v", b.value)
+	began := time.Now()
+	took := make([][]time.Duration, clients)
+	errs := make([]error, clients)
+	var work sync.WaitGroup
+	for c := range clients {
+		work.Go(func() {
+			for n := c; ; n += clients {
+				due := began.Add(time.Duration(n) * pace)
+				if due.Sub(began) >= b.duration {
+					return
+				}
+				if errs[c] = pause(ctx, time.Until(due)); errs[c] != nil {
+					return
+				}
+				errs[c] = patiently(ctx, func() error {
+					_, err := writer.Put(ctx, keyName(n%b.keys), value)
+					return err
+				})
+				if errs[c] != nil {
+					return
+				}
+				took[c] = append(took[c], time.Since(due))
+			}
+		})
+	}
+	work.Wait()
+	all := slices.Concat(took...)
+	if err := errors.Join(errs...); err != nil || len(all) == 0 {
+		return 0, err
+	}
+	slices.Sort(all)
+	return millis(percentile(all, 0.99)), nil
 }
 
 // audited is 100 clients who put, at a cluster without an audit log and then at one

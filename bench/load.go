@@ -46,9 +46,8 @@ type loadSpec struct {
 	Warmup        time.Duration
 	Duration      time.Duration
 	Keys          int
-	Value         int  // bytes
-	Pace          int  // requests per second of all clients; 0: as fast as they are answered
-	Patient       bool // puts are tried again while the server is unavailable
+	Value         int // bytes
+	Pace          int // requests per second of all clients; 0: as fast as they are answered
 	Seed          uint64
 	Pids          []int     // server processes whose CPU time and memory are taken
 	Watch         watchSpec // what watches meanwhile
@@ -119,11 +118,7 @@ func (l *load) connect(ctx context.Context, endpoints []string, n int) (clients 
 		if l.certs != nil {
 			config.TLS = l.certs.tls
 		}
-		var client *clientv3.Client
-		err := patiently(ctx, func() (err error) {
-			client, err = clientv3.New(config)
-			return err
-		})
+		client, err := clientv3.New(config)
 		if err != nil {
 			closeAll(clients)
 			return nil, fmt.Errorf("connect to %s: %w", config.Endpoints[0], err)

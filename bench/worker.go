@@ -104,10 +104,7 @@ func (w *worker) request(ctx context.Context, number int) error {
 		if w.spec.Watch.Keys > 0 {
 			value = stamped(value)
 		}
-		put := func() error { _, err := w.client.Put(ctx, key, value); return err }
-		if err = put(); err != nil && w.spec.Patient {
-			err = patiently(ctx, put)
-		}
+		_, err = w.client.Put(ctx, key, value)
 	case opKeepAlive:
 		err = w.lease.renew()
 	case opGet:
