@@ -36,7 +36,7 @@ const (
 // newGRPC makes the gRPC server with every service on it.
 func (s *Server) newGRPC() {
 	o := s.opts
-	who := identifier{backend: o.Backend, certificates: o.CertificateNames}
+	who := identifier{backend: o.Backend, certificateUser: o.CertificateUser}
 	s.audit = newAuditor(o, who)
 	i := &interceptor{
 		who:     who,

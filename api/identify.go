@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/x509"
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -15,8 +16,8 @@ import (
 // identifier finds out who makes a call: by its token, or else by the certificate
 // of its connection.
 type identifier struct {
-	backend      AuthBackend
-	certificates bool
+	backend         AuthBackend
+	certificateUser func(*x509.Certificate) string // nil: certificates name nobody
 }
 
 // admit finds out who makes a unary call, and decides about it, unless that is done
@@ -81,10 +82,10 @@ func (i identifier) identity(ctx context.Context) (*auth.Identity, error) {
 	return &auth.Identity{User: name, Revision: auth.Certified}, nil
 }
 
-// certificateName is the common name of the certificate that was verified when the
-// call's connection was made: for a JSON call that of the HTTP client.
+// certificateName is the user that the certificate names which was verified when
+// the call's connection was made: for a JSON call that of the HTTP client.
 func (i identifier) certificateName(ctx context.Context) string {
-	if !i.certificates {
+	if i.certificateUser == nil {
 		return ""
 	}
 	p, ok := peer.FromContext(ctx)
@@ -95,5 +96,5 @@ func (i identifier) certificateName(ctx context.Context) string {
 	if !ok || len(info.State.VerifiedChains) == 0 || len(info.State.VerifiedChains[0]) == 0 {
 		return ""
 	}
-	return info.State.VerifiedChains[0][0].Subject.CommonName
+	return i.certificateUser(info.State.VerifiedChains[0][0])
 }

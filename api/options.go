@@ -2,6 +2,7 @@ package api
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"math"
 	"time"
@@ -32,9 +33,9 @@ type Options struct {
 	// are served, and reports (conclave debug raft), and other clients wait for
 	// an answer to their connecting. Nil: at once.
 	Ready <-chan struct{}
-	// CertificateNames has the common name of a client's verified certificate be its
-	// user where it has no token (--client-cert-auth).
-	CertificateNames bool
+	// CertificateUser finds the user in a client's verified certificate, where it
+	// has no token (--client-cert-auth); nil: certificates name nobody.
+	CertificateUser func(*x509.Certificate) string
 	// Certificates issues certificates to clients that show one; nil: the
 	// service is not there.
 	Certificates conclavepb.PKIServer

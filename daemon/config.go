@@ -77,6 +77,9 @@ type Config struct {
 	// ClientTLS and PeerTLS are certificates of one's own for the client and
 	// the peer port.
 	ClientTLS, PeerTLS TLSFiles
+	// ClientCertUser is what of a client's certificate names the user: cn, uri or
+	// dns; empty is cn.
+	ClientCertUser string
 	// CipherSuites names the TLS 1.2 suites offered; empty leaves them to Go.
 	CipherSuites []string
 	// TLSMinVersion and TLSMaxVersion are "", "TLS1.2" or "TLS1.3".

@@ -11,6 +11,7 @@ import (
 	"unicode"
 
 	"github.com/conclave-kv/conclave/api"
+	"github.com/conclave-kv/conclave/auth/token"
 	"github.com/conclave-kv/conclave/internal/logging"
 )
 
@@ -203,7 +204,13 @@ func (c Config) validateLimits() error {
 	return nil
 }
 
+// certUserDefault is --client-cert-user, as in etcd.
+const certUserDefault = "cn"
+
 func (c Config) validateTLS() error {
+	if c.ClientCertUser != "" && token.CertificateUser(c.ClientCertUser) == nil {
+		return fmt.Errorf("--client-cert-user %q: use cn, uri or dns", c.ClientCertUser)
+	}
 	if c.ClusterSecretFile != "" {
 		if c.PeerTLS.Given() || c.ClientTLS.Given() {
 			return fmt.Errorf("--cluster-secret-file %q and certificates of your own (--cert-file, --peer-cert-file, ...) exclude each other: keep one of the two", c.ClusterSecretFile)

@@ -3,12 +3,14 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/conclave-kv/conclave/api"
+	"github.com/conclave-kv/conclave/auth/token"
 	"github.com/conclave-kv/conclave/pki"
 	"github.com/conclave-kv/conclave/raftstore"
 )
@@ -25,7 +27,7 @@ func (d *Daemon) serve(context.Context) error {
 		Audit:             d.audit,
 		SignedTokens:      d.signedTokens(),
 		Certificates:      d.security.certificates(),
-		CertificateNames:  d.security.renewer != nil || d.cfg.ClientTLS.ClientCertAuth,
+		CertificateUser:   d.certificateUser(),
 		Profiling:         d.cfg.EnablePprof || d.cfg.LogLevel == "debug",
 		NoGateway:         !d.cfg.EnableGRPCGateway,
 		Origins:           d.cfg.CORS,
@@ -147,4 +149,12 @@ func hostNames(lists ...URLs) []string {
 		}
 	}
 	return out
+}
+
+// certificateUser finds users in clients' certificates, where those are demanded.
+func (d *Daemon) certificateUser() func(*x509.Certificate) string {
+	if d.security.renewer == nil && !d.cfg.ClientTLS.ClientCertAuth {
+		return nil
+	}
+	return token.CertificateUser(cmp.Or(d.cfg.ClientCertUser, certUserDefault))
 }

@@ -77,6 +77,7 @@ func securityFlags() []serverFlag {
 		textFlag("client-cert-file", "certificate for connections this process makes to itself", func(c *daemon.Config) *string { return &c.ClientTLS.ClientCertFile }),
 		textFlag("client-key-file", "key of --client-cert-file", func(c *daemon.Config) *string { return &c.ClientTLS.ClientKeyFile }),
 		boolFlag("client-cert-auth", "demand client certificates", func(c *daemon.Config) *bool { return &c.ClientTLS.ClientCertAuth }),
+		textFlag("client-cert-user", "what of a client certificate names the user: cn, uri or dns (default: cn)", func(c *daemon.Config) *string { return &c.ClientCertUser }),
 		textFlag("trusted-ca-file", "CA of client certificates", func(c *daemon.Config) *string { return &c.ClientTLS.TrustedCAFile }),
 		textFlag("client-crl-file", "revoked client certificates (DER)", func(c *daemon.Config) *string { return &c.ClientTLS.CRLFile }),
 		listFlag("client-cert-allowed-hostname", "SAN host names allowed in client certificates", func(c *daemon.Config) *[]string { return &c.ClientTLS.AllowedHostnames }),

@@ -3,6 +3,7 @@ package testcluster_test
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +26,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"github.com/conclave-kv/conclave/daemon"
 	"github.com/conclave-kv/conclave/internal/testcluster"
 )
 
@@ -357,5 +359,41 @@ func TestAuth_certificateNames(t *testing.T) {
 	}
 	if _, err := secureClient(t, c, "poor").Put(ctx, "a/2", "v"); err != nil {
 		t.Error(err)
+	}
+}
+
+// With --client-cert-user uri the certificate's URI is the user, over gRPC and JSON
+// alike, and not its common name.
+func TestAuth_certificateURIs(t *testing.T) {
+	c := testcluster.Start(t, 1, testcluster.Options{Secure: true, Configure: func(_ int, cfg *daemon.Config) { cfg.ClientCertUser = "uri" }})
+	certificate, err := x509.ParseCertificate(c.ClientTLS("poor").Certificates[0].Certificate[0])
+	if err != nil || len(certificate.URIs) != 1 || certificate.Subject.CommonName != "poor" {
+		t.Fatalf("%v, %v", certificate, err)
+	}
+	admin := secureClient(t, c, "admin")
+	user := certificate.URIs[0].String()
+	if _, err := admin.UserAddWithOptions(within(t), user, "", &clientv3.UserAddOptions{NoPassword: true}); err != nil {
+		t.Fatal(err)
+	}
+	setUpUsers(t, admin)
+	if code, answer := post(t, c.ClientTLS("poor"), c.Members[0].ClientURL, rangePath, "", getA); code != http.StatusForbidden {
+		t.Errorf("a user without a role: %d %s", code, answer)
+	}
+	root := pb.NewAuthClient(secureClient(t, c, "nobody").ActiveConnection())
+	token, err := root.Authenticate(within(t), &pb.AuthenticateRequest{Name: "root", Password: "root"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := root.UserGrantRole(bearing(within(t), token.Token), &pb.AuthUserGrantRoleRequest{User: user, Role: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := secureClient(t, c, "poor").Put(within(t), "a/1", "v"); err != nil {
+		t.Errorf("the user that the URI names: %v", err)
+	}
+	if code, answer := post(t, c.ClientTLS("poor"), c.Members[0].ClientURL, rangePath, "", getA); code != http.StatusOK {
+		t.Errorf("JSON: %d %s", code, answer)
+	}
+	if _, err := secureClient(t, c, "alice").Put(within(t), "a/1", "v"); !errors.Is(err, rpctypes.ErrPermissionDenied) {
+		t.Errorf("a common name: %v", err)
 	}
 }
