@@ -234,7 +234,7 @@ func TestDoor_identityReachesGRPC(t *testing.T) {
 	}
 }
 
-func TestDoor_garbageAndSilence(t *testing.T) {
+func TestGHSA6vchq96h7gc3_noHandshake(t *testing.T) {
 	f := start(t, "http https", func(o *Options) {
 		o.HandshakeTimeout, o.HeaderTimeout = 300*time.Millisecond, 300*time.Millisecond
 	})
@@ -296,7 +296,7 @@ func TestDoor_slotsBoundTheUndecided(t *testing.T) {
 }
 
 // Silent connections, more than there are slots for, keep nobody out.
-func TestDoor_silentOnesMakeRoom(t *testing.T) {
+func TestPR22143_noHeaders(t *testing.T) {
 	f := start(t, "http", func(o *Options) { o.MaxHandshakes, o.HandshakeTimeout = 2, time.Minute })
 	for range 3 {
 		c, err := net.Dial("tcp", f.addr())

@@ -262,7 +262,7 @@ func TestMetrics_handlingSeconds(t *testing.T) {
 	}
 }
 
-func TestLog_slowCallsWithoutTheirContent(t *testing.T) {
+func TestPR20941AndPR21993_contentInLogs(t *testing.T) {
 	f := start(t, "http", func(o *Options) { o.SlowRequest = time.Nanosecond })
 	fail := func(context.Context, *pb.PutRequest) error { return member.ErrTimeout }
 	f.backend.onPut.Store(&fail)

@@ -62,7 +62,7 @@ func TestParseInitialCluster_refuses(t *testing.T) {
 	}
 }
 
-func TestParseURLs_hidesPasswords(t *testing.T) {
+func TestGHSA528j9r78wffx_passwordsInURLs(t *testing.T) {
 	_, err := ParseURLs("--initial-advertise-peer-urls", []string{"http://me:hunter2@h:1"})
 	if err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "--initial-advertise-peer-urls") {
 		t.Errorf("error %v", err)

@@ -9,7 +9,7 @@ import (
 
 // CVE-2020-15113: a directory that everybody may write to is no place for a
 // member, and one that is made is closed.
-func TestOpenDataDir_modes(t *testing.T) {
+func TestCVE202015113_modesOfDirectories(t *testing.T) {
 	open := filepath.Join(t.TempDir(), "open")
 	if err := os.Mkdir(open, 0o700); err != nil {
 		t.Fatal(err)

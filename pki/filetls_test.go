@@ -232,7 +232,7 @@ func touch(t *testing.T, path string) {
 	}
 }
 
-func TestFileTLS_revoked(t *testing.T) {
+func TestCVE202659818_revokedCertificate(t *testing.T) {
 	f := newFiles(t)
 	good := f.issue("n1", Request{Profile: ProfilePeer, Hosts: []string{"127.0.0.1"}})
 	bad := f.issue("n2", Request{Profile: ProfileClient})

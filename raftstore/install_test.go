@@ -162,7 +162,7 @@ func TestInstall_oldTermMeanwhile(t *testing.T) {
 
 // What is no state of the announced kind changes nothing, and the next install
 // succeeds.
-func TestInstall_garbage(t *testing.T) {
+func TestPR22145_snapshotOfAnySize(t *testing.T) {
 	args, content := leaderState(50, 3, 1<<20)
 	for name, c := range map[string]struct {
 		change func(args *raft.InstallSnapshotRequest, content []byte) []byte

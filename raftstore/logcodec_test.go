@@ -94,7 +94,7 @@ func TestEntryCodec_sharesNothing(t *testing.T) {
 }
 
 // No change of any bit goes unnoticed, nor a missing end.
-func TestEntryCodec_damage(t *testing.T) {
+func TestCVE202015106And202015112_craftedLogRecords(t *testing.T) {
 	c := &entryCodec{}
 	b := encoded(t, c, fullEntry(t))
 	var l raft.Log

@@ -34,7 +34,7 @@ func TestFrame_roundTrip(t *testing.T) {
 	}
 }
 
-func TestFrame_refused(t *testing.T) {
+func TestPR22147_unboundedFrames(t *testing.T) {
 	raw := sealed(t, frameRequest, 1, 2, 0, []byte("text"))
 	for at := range raw {
 		bad := bytes.Clone(raw)

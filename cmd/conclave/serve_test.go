@@ -71,7 +71,7 @@ func TestServe_endsByItsSignal(t *testing.T) {
 	}
 }
 
-func TestRedacted_secrets(t *testing.T) {
+func TestGHSA528j9r78wffx_secretsInFlags(t *testing.T) {
 	got := redacted([]string{"conclave", "--name", "m", "--discovery-password", "p1", "-discovery-user=u:p2", "--discovery-user", "u:p3", "--wal-dir=x", "--initial-cluster=m=http://u:p4@h:1"})
 	want := []string{"conclave", "--name", "m", "--discovery-password", "***", "--discovery-user=***", "--discovery-user", "***", "--wal-dir=x", "--initial-cluster=m=http://***@h:1"}
 	if !slices.Equal(got, want) {
