@@ -128,7 +128,9 @@ func (s *session) run() {
 			if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
 				s.peer.unheard.Inc()
 			}
-			s.close(err)
+			if !s.saysEnd() {
+				s.close(err)
+			}
 			break
 		}
 		s.receive(f)

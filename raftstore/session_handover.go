@@ -69,6 +69,15 @@ func (s *session) heardEnd() {
 	}
 }
 
+// saysEnd says whether the peer's last frame came, and ours is on its way: the peer
+// ends the connection when it has that, perhaps before our writer notes that it is
+// sent. Then the writer ends the session.
+func (s *session) saysEnd() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cause == nil && s.handover.retired && s.handover.heard && !s.handover.said
+}
+
 // overdue says whether the handover takes longer than a write may.
 func (s *session) overdue(now time.Time) bool {
 	s.mu.Lock()
