@@ -18,8 +18,13 @@
 // sent before the read began. Node.ReadIndex notes the leader's commit index, has
 // a majority confirm the term by messages sent after the read began, answered
 // outside raft's loop, and waits for its own Machine to reach the index. The
-// question of a follower is such a message. Concurrent reads share a round. A leader answers no read before the first command of its
-// own term was applied.
+// question of a follower is such a message. Concurrent reads share a round. A
+// leader answers no read before the first command of its own term was applied.
+//
+// Once it pipelines, the library sends a follower 16 entries for each new one, and
+// without new ones 16 at each CommitTimeout, however many it lacks; and it goes
+// back to pipelining after a single failed append. A pipeline that creeps so is
+// ended (errBehind), and the follower gets what it lacks without one.
 //
 // AppliedIndex means "handed over", and no-ops never reach the Machine. Waiting
 // is done on the Machine's own index; Barrier, Restore and RecoverCluster are

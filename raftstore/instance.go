@@ -132,7 +132,7 @@ func (n *Node) raftConfig() *raft.Config {
 		HeartbeatTimeout:         n.cfg.ElectionTimeout / 2,
 		LeaderLeaseTimeout:       n.cfg.ElectionTimeout / 2,
 		ElectionTimeout:          n.cfg.ElectionTimeout,
-		CommitTimeout:            max(n.cfg.ElectionTimeout/4, minCommitTimeout),
+		CommitTimeout:            commitTimeout(n.cfg.ElectionTimeout),
 		MaxAppendEntries:         maxAppendEntries,
 		BatchApplyCh:             true,
 		TrailingLogs:             math.MaxUint64,

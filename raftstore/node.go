@@ -36,6 +36,12 @@ const (
 	minCommitTimeout = 50 * time.Millisecond
 )
 
+// commitTimeout is after how long without a new entry, at least and at most twice
+// as long, raft sends to a follower by itself.
+func commitTimeout(election time.Duration) time.Duration {
+	return max(election/4, minCommitTimeout)
+}
+
 // MaxEntry is the largest proposal in bytes. The log and the frames between
 // members end at 64 MiB; the log would take a larger entry and then be
 // unreadable.

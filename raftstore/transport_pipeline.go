@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -13,7 +14,15 @@ const (
 	pipelineDepth = 64
 	// pipelineBytes bounds their entries, in bytes; one may always be sent.
 	pipelineBytes = 16 << 20
+	// pipelineLag is how many entries a follower may lack when nothing new comes.
+	pipelineLag = 4 * maxAppendEntries
 )
+
+// errBehind ends a pipeline. Raft sends an append down it for each new entry, and
+// without any only when its CommitTimeout is over: a follower that lacks many would
+// get a few at a time, for minutes. Outside a pipeline raft sends them one append
+// after the other.
+var errBehind = errors.New("raftstore: the follower lacks many entries and no new ones come; they are sent without a pipeline")
 
 // pipeline sends appends to one peer without waiting for answers, and yields
 // them in order as they are answered.
@@ -26,6 +35,7 @@ type pipeline struct {
 	inflight  chan *appendFuture
 	answered  chan raft.AppendFuture
 	failed    chan struct{}
+	called    time.Time // AppendEntries was, or the pipeline made
 
 	mu    sync.Mutex
 	err   error
@@ -47,6 +57,7 @@ func (t *Transport) AppendEntriesPipeline(id raft.ServerID, _ raft.ServerAddress
 		answered:  make(chan raft.AppendFuture, pipelineDepth),
 		failed:    make(chan struct{}),
 		freed:     make(chan struct{}, 1),
+		called:    time.Now(),
 	}
 	if !t.start(p.collect) {
 		return nil, errTransportClosed
@@ -58,6 +69,9 @@ func (t *Transport) AppendEntriesPipeline(id raft.ServerID, _ raft.ServerAddress
 // at a time may call it.
 func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
 	p.transport.boundAppend(args)
+	if p.creeps(args) {
+		return nil, errBehind
+	}
 	f := &appendFuture{start: time.Now(), args: args, resp: resp, size: appendSize(args), done: make(chan struct{})}
 	if err := p.reserve(f.size); err != nil {
 		return nil, err
@@ -82,6 +96,16 @@ func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.App
 		p.drain(err)
 	}
 	return f, nil
+}
+
+// creeps reports whether the follower lacks many entries behind those of args and
+// gets them because time has passed, not because there are new ones.
+func (p *pipeline) creeps(args *raft.AppendEntriesRequest) bool {
+	now := time.Now()
+	quiet := now.Sub(p.called) >= commitTimeout(p.transport.mesh.cfg.ElectionTimeout)
+	p.called = now
+	last, _ := lastOf(args)
+	return quiet && p.transport.local.Durable() > last+pipelineLag
 }
 
 // reserve waits until size more bytes may be under way.

@@ -62,7 +62,7 @@ func TestCopied_oneOfTwoRuns(t *testing.T) {
 			client := original.dial()
 
 			p := twin.launch()
-			for every := time.NewTicker(20 * time.Millisecond); p.running(); <-every.C {
+			for p.running() {
 				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 				if _, err := client.Put(ctx, "k", "v"); err != nil {
 					t.Errorf("the original: %v", err)
