@@ -53,7 +53,7 @@ func (b *Batch) prevsOf(sp span, resp *pb.DeleteRangeResponse, a Answer) error {
 // deleteSpan writes a deletion of each living key of sp, and returns how many
 // there were.
 func (b *Batch) deleteSpan(sp span) (n int) {
-	g := graves{b: b, detach: b.granted > 0}
+	g := graves{b: b, detach: b.leases.live > 0}
 	if sp.single {
 		if e := b.root.get(sp.lo); e == nil || e.dead() {
 			return 0

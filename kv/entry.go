@@ -3,8 +3,8 @@ package kv
 import "sort"
 
 // An entry is what the index knows of one key: its newest record and the
-// revisions of the older ones. Entries are immutable once they are in a tree;
-// 48 bytes.
+// revisions of the older ones. Entries are immutable once they are in a tree, but
+// for those of leases (see leaseEntry); 48 bytes.
 type entry struct {
 	// enc is the newest record's encoding: complete with bitWhole, else
 	// without the value, which is then read from the changes or the disk.

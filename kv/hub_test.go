@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -161,7 +162,7 @@ func TestHub_sharedHistory(t *testing.T) {
 
 // So have watches of one key that are not far behind.
 func TestHub_sharedHistoryOfKey(t *testing.T) {
-	f := newHubFixture(t, hubLimits{streamBytes, streamEvents, inboxBytes, hubBytes, defaultReplay})
+	f := newRoomyHub(t)
 	const puts = 100
 	for i := range puts {
 		f.put("k", fmt.Sprint(i))
@@ -193,7 +194,7 @@ func TestHub_sharedHistoryOfKey(t *testing.T) {
 // What a watch learned of the revision before an event is not told to one that
 // comes when that revision is compacted, though they share the event.
 func TestHub_sharedEventBeforeCompaction(t *testing.T) {
-	f := newHubFixture(t, hubLimits{streamBytes, streamEvents, inboxBytes, hubBytes, defaultReplay})
+	f := newRoomyHub(t)
 	f.put("k", "1") // revision 2
 	f.put("k", "2")
 	f.put("k", "3")
@@ -249,7 +250,7 @@ func TestHub_sharedHistoryBounded(t *testing.T) {
 
 // What a watch was made with is known as long as it is there.
 func TestStream_range(t *testing.T) {
-	s := newHubFixture(t, hubLimits{streamBytes, streamEvents, inboxBytes, hubBytes, defaultReplay}).hub.NewStream()
+	s := newRoomyHub(t).hub.NewStream()
 	defer s.Close()
 	for _, w := range [][2]string{{"k", ""}, {"k", "l"}, {"k", "\x00"}, {"\x00", "\x00"}} {
 		id, err := s.Create(0, Watch{Key: []byte(w[0]), End: []byte(w[1])})
@@ -269,7 +270,7 @@ func TestStream_range(t *testing.T) {
 
 // A consumer that rests is woken by answers only, and finds the events later.
 func TestStream_rest(t *testing.T) {
-	f := newHubFixture(t, hubLimits{streamBytes, streamEvents, inboxBytes, hubBytes, defaultReplay})
+	f := newRoomyHub(t)
 	s, _ := f.watching(Watch{Key: []byte("k")})
 	woken := func() bool {
 		select {
@@ -307,7 +308,7 @@ func TestStream_rest(t *testing.T) {
 
 // Events of a watch that has ended are known to be its, whoever has its id now.
 func TestStream_lost(t *testing.T) {
-	f := newHubFixture(t, hubLimits{streamBytes, streamEvents, inboxBytes, hubBytes, defaultReplay})
+	f := newRoomyHub(t)
 	s := f.hub.NewStream()
 	defer s.Close()
 	next := func(want Kind) Update {
@@ -341,9 +342,58 @@ func TestStream_lost(t *testing.T) {
 	}
 }
 
+// The creation of a watch is told before its first event, also one that is made
+// while the consumer looks for something to do: a client of etcd's takes an event
+// of a watch that it does not know yet as one to be canceled.
+func TestStream_createdComesFirst(t *testing.T) {
+	f := newHubFixture(t, hubLimits{streamBytes, streamEvents, inboxBytes, hubBytes, replayLimits{revisions: 50, bytes: 1 << 20}})
+	for i := range 5 {
+		f.put("k", fmt.Sprint(i))
+	}
+	f.hub.Reset(f.s.View())
+	s := f.hub.NewStream()
+	t.Cleanup(s.Close)
+	const watches = 1000
+	served := make(chan int64, 1)
+	var creating sync.WaitGroup
+	creating.Go(func() {
+		for range watches {
+			id, err := s.Create(0, Watch{Key: []byte("k"), Start: 2})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if got, open := <-served; !open || got != id {
+				return
+			}
+			s.End(id, nil)
+		}
+	})
+	defer creating.Wait()
+	defer close(served)
+	created := int64(-1)
+	for ended := 0; ended < watches; {
+		u, ok, err := s.Next() // without a pause, so that creations come anywhere
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case !ok:
+		case u.Kind == Created:
+			created = u.ID
+		case u.Kind == Canceled:
+			ended++
+		case u.ID != created || len(u.Events) != 5:
+			t.Fatalf("%d events of watch %d, the last one created is %d", len(u.Events), u.ID, created)
+		default:
+			served <- u.ID
+		}
+	}
+}
+
 // Answers come in order, and a burst of them leaves no room behind.
 func TestStream_answersTakenLeaveNoRoom(t *testing.T) {
-	f := newHubFixture(t, hubLimits{streamBytes, streamEvents, inboxBytes, hubBytes, defaultReplay})
+	f := newRoomyHub(t)
 	s := f.hub.NewStream()
 	defer s.Close()
 	for _, burst := range []int{1, maxAnswers, 1} {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math"
+	"sync/atomic"
 )
 
 // Leases are a second tree of the index's kind, so that views of them cost
@@ -16,7 +17,7 @@ import (
 type Lease struct {
 	ID       int64
 	TTL      int64 // granted, in seconds
-	Deadline int64 // on the lease clock
+	Deadline int64 // on the lease clock; in a view, that of the newest renewal that was applied
 }
 
 // A LeaseChange is what became of one lease.
@@ -45,10 +46,15 @@ func leaseEnd(id int64) []byte {
 }
 
 // leaseEntry makes the tree's entry of a lease: an entry like others, whose
-// record says TTL and deadline where a key's says revisions.
+// record says the TTL where a key's says a revision, and whose main revision is the
+// deadline.
+//
+// That is the one thing of an entry that changes while views have it: a renewal of
+// a hundred thousand leases would copy all leaves of the tree, again and again, for
+// numbers that nobody wants to know as they were.
 func leaseEntry(l Lease) *entry {
-	rec := record{key: leaseKey(l.ID), create: l.TTL, mod: l.Deadline}
-	return &entry{enc: rec.encode()}
+	rec := record{key: leaseKey(l.ID), create: l.TTL}
+	return &entry{enc: rec.encode(), main: l.Deadline}
 }
 
 // leaseOf is the inverse of leaseEntry; ok is false for the entry of a key.
@@ -60,7 +66,7 @@ func leaseOf(e *entry) (l Lease, ok bool) {
 	if !rec.decode(e.enc) {
 		panic("kv: a lease of the tree cannot be decoded")
 	}
-	return Lease{ID: int64(binary.BigEndian.Uint64(rec.key)), TTL: rec.create, Deadline: rec.mod}, true
+	return Lease{ID: int64(binary.BigEndian.Uint64(rec.key)), TTL: rec.create, Deadline: atomic.LoadInt64(&e.main)}, true
 }
 
 // LeaseClock returns the lease clock as far as it was agreed, in milliseconds.
@@ -143,7 +149,9 @@ func (b *Batch) Grant(id, ttl int64) error {
 	}
 	b.granted++
 	l := Lease{ID: id, TTL: ttl, Deadline: b.clock + ttl*1000}
-	b.setLease(l, true)
+	b.leaseTree.upsert(leaseKey(id), func(*entry) *entry { return leaseEntry(l) })
+	b.leases = b.leaseTree.root
+	b.ch.leases = append(b.ch.leases, LeaseChange{Lease: l, Granted: true})
 	b.ch.stored = append(b.ch.stored, leaseRecord{Lease: l})
 	return nil
 }
@@ -179,27 +187,25 @@ func (b *Batch) AdvanceLeases(clock int64, renewed []int64) {
 	}
 	known := make([]int64, 0, len(renewed))
 	for _, id := range renewed {
-		if l, found := b.Lease(id); found {
-			l.Deadline = b.clock + l.TTL*1000
-			b.setLease(l, false)
-			known = append(known, id)
+		e := b.leases.get(leaseKey(id))
+		if e == nil {
+			continue
 		}
+		l, _ := leaseOf(e)
+		l.Deadline = b.clock + l.TTL*1000
+		atomic.StoreInt64(&e.main, l.Deadline)
+		b.ch.leases = append(b.ch.leases, LeaseChange{Lease: l})
+		known = append(known, id)
 	}
 	if len(known) > 0 {
 		b.noteRenewals(known)
 	}
 }
 
-func (b *Batch) setLease(l Lease, granted bool) {
-	b.leaseTree.upsert(leaseKey(l.ID), func(*entry) *entry { return leaseEntry(l) })
-	b.leases = b.leaseTree.root
-	b.ch.leases = append(b.ch.leases, LeaseChange{Lease: l, Granted: granted})
-}
-
-// relet moves key from one lease to another, 0 standing for none. A lease that
-// does not exist, which a key of a foreign file may name, is none.
+// relet moves key from one lease to another, 0 standing for none. The first may not
+// exist: a key of a foreign file may name such a one.
 func (b *Batch) relet(key []byte, from, to int64) {
-	if from == to || b.granted == 0 || len(key) == 0 {
+	if from == to || b.leases.live == 0 || len(key) == 0 {
 		return
 	}
 	if from != 0 {
@@ -238,6 +244,6 @@ func (s *state) sameLeases(o *state) bool {
 	}
 	return s.leases.ascend(nil, nil, func(e *entry) bool {
 		other := o.leases.get(e.key())
-		return other != nil && bytes.Equal(other.enc, e.enc)
+		return other != nil && bytes.Equal(other.enc, e.enc) && atomic.LoadInt64(&other.main) == atomic.LoadInt64(&e.main)
 	})
 }

@@ -149,12 +149,11 @@ func (l *loader) loadLeases(tx *bbolt.Tx) error {
 	})
 }
 
-// attach adds a loaded key to the lease that it names, if there is that lease.
+// attach adds a loaded key to the lease that it names, also if there is not that
+// lease, which only a foreign file has: when it is granted, members that were
+// restarted since and others have to know the same.
 func (l *loader) attach(e *entry) {
-	if l.granted == 0 {
-		return
-	}
-	if id := leaseIn(e); id != 0 && len(e.key()) > 0 && l.leases.root.get(leaseKey(id)) != nil {
+	if id := leaseIn(e); id != 0 && len(e.key()) > 0 {
 		attach(&l.leases, id, e.key())
 	}
 }

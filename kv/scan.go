@@ -55,18 +55,17 @@ func (c *Scan) Next(v *View) (resp *pb.RangeResponse, last bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	if !c.begun {
-		c.begun, c.at, c.rev = true, at, v.rev
-	}
 	sp := spanOf(c.key, c.end)
 	if c.countOnly {
+		c.begin(v, at)
 		return c.finish(&pb.RangeResponse{}, int64(v.count(sp, at))), true, nil
 	}
 	hits, more := v.firstHits(sp, at, int(min(int64(c.part), c.left)))
 	resp = &pb.RangeResponse{}
 	if resp.Kvs, err = v.loadFirst(hits, at, !c.keysOnly, 2*c.target); err != nil {
-		return nil, false, err
+		return nil, false, err // nothing was given of a first part: it may be read at a newer view
 	}
+	c.begin(v, at)
 	more = more || len(resp.Kvs) < len(hits)
 	c.advance(resp)
 	if more && c.left > 0 {
@@ -77,6 +76,13 @@ func (c *Scan) Next(v *View) (resp *pb.RangeResponse, last bool, err error) {
 		rest = v.count(spanOf(c.key, c.end), at)
 	}
 	return c.finish(resp, c.sent+int64(rest)), true, nil
+}
+
+// begin notes what the first part is read at, when there is one.
+func (c *Scan) begin(v *View, at int64) {
+	if !c.begun {
+		c.begun, c.at, c.rev = true, at, v.rev
+	}
 }
 
 func (c *Scan) finish(resp *pb.RangeResponse, count int64) *pb.RangeResponse {

@@ -16,7 +16,7 @@ type Options struct {
 	MaxInline int
 	// InlineBudget bounds the memory for records kept whole, in bytes. New
 	// values beyond it are read from disk, which mostly means from the pages
-	// that the kernel keeps of the file. 0 means 96 MiB: with a million keys of
+	// that the kernel keeps of the file. 0 means 64 MiB: with a million keys of
 	// 256 bytes a member then takes less memory than one of etcd.
 	InlineBudget int64
 	// PruneStep is how many keys a batch examines at most for what a
@@ -33,7 +33,7 @@ type Options struct {
 
 const (
 	defaultMaxInline    = 4 << 10
-	defaultInlineBudget = 96 << 20
+	defaultInlineBudget = 64 << 20
 )
 
 // DefaultPruneStep is what a batch can do beside its requests without being felt.

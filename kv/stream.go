@@ -70,6 +70,7 @@ type Stream struct {
 	rests         bool     // the consumer is not woken for events
 	asked         int      // progress requests
 	askedAt       int64    // newest revision at the last of them
+	told          int64    // newest revision that an event, a creation or progress told of
 	waits         bool     // is in the hub's waiting list; guarded by its mu
 }
 
@@ -185,6 +186,7 @@ func (s *Stream) Create(id int64, spec Watch) (int64, error) {
 		w.next = rev + 1
 	}
 	s.latest = max(s.latest, spec.Start)
+	s.told = max(s.told, rev)
 	if w.live = w.next > rev; !w.live {
 		s.behind = append(s.behind, w)
 	}

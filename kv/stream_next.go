@@ -41,7 +41,10 @@ func (s *Stream) Next() (u Update, ok bool, err error) {
 			return u, ok, err
 		}
 		if s.idle() {
-			return u, false, nil
+			if asked { // which a watch may have held up that found nothing in history
+				u, ok = s.progress()
+			}
+			return u, ok, nil
 		}
 	}
 }
@@ -53,9 +56,14 @@ func (s *Stream) idle() bool {
 }
 
 // step takes what is ready for one watch, or reads for one that is behind, in
-// turns.
+// turns. It does nothing where there is an answer again, which is told before any
+// event of the watch that it is about.
 func (s *Stream) step() (u Update, ok bool, err error) {
 	s.mu.Lock()
+	if len(s.answers) > 0 {
+		s.mu.Unlock()
+		return u, false, nil
+	}
 	if len(s.behind) > 0 && (s.turn || len(s.ready) == 0) {
 		w := s.behind[0]
 		if s.behind = s.behind[1:]; len(s.behind) == 0 {
@@ -88,11 +96,16 @@ func (s *Stream) step() (u Update, ok bool, err error) {
 }
 
 // take returns what is pending for a watch of the revisions that were routed
-// completely. Called with mu held.
+// completely, while progress is asked for only what has to come before it. Called
+// with mu held.
 func (s *Stream) take(w *watch) []*Event {
 	w.queued = false
 	routed := s.h.routed.Load()
-	n := sort.Search(len(w.pending), func(i int) bool { return w.pending[i].rev.main > routed })
+	last := routed
+	if s.asked > 0 {
+		last = min(last, s.goal())
+	}
+	n := sort.Search(len(w.pending), func(i int) bool { return w.pending[i].rev.main > last })
 	events := w.pending[:n:n]
 	if w.pending = w.pending[n:]; len(w.pending) == 0 {
 		w.pending = nil
@@ -100,6 +113,11 @@ func (s *Stream) take(w *watch) []*Event {
 	if n > 0 {
 		w.spoke = true
 		s.hold(events)
+		s.told = max(s.told, events[n-1].rev.main)
+	}
+	if len(w.pending) > 0 && w.pending[0].rev.main <= routed {
+		w.queued = true
+		s.ready = append(s.ready, w)
 	}
 	return events
 }
@@ -162,7 +180,10 @@ func (s *Stream) catchUp(w *watch) (u Update, ok bool, err error) {
 		if w.live = w.next > s.h.routed.Load(); !w.live {
 			s.behind = append(s.behind, w)
 		}
-		w.spoke = w.spoke || len(events) > 0
+		if len(events) > 0 {
+			w.spoke = true
+			s.told = max(s.told, events[len(events)-1].rev.main)
+		}
 		s.hand = sizeOf(events) // Next has released what it was
 		s.sent += int64(len(events))
 		s.h.bytes.Add(int64(s.hand))
@@ -223,11 +244,17 @@ func (s *Stream) progress() (u Update, ok bool) {
 	defer h.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.answers) > 0 { // which come first: a watch that has ended may be owed something
+		return u, false
+	}
 	for len(s.notes) > 0 {
 		w := s.notes[0]
 		s.notes = s.notes[1:]
 		if w.live && len(w.pending) == 0 && !s.early(w) {
-			return Update{Kind: Progress, ID: w.id, Rev: h.routed.Load()}, true
+			// Routing may be behind what the watch has read, or begins with.
+			rev := max(h.routed.Load(), w.next-1)
+			s.told = max(s.told, rev)
+			return Update{Kind: Progress, ID: w.id, Rev: rev}, true
 		}
 	}
 	s.notes = nil
@@ -236,20 +263,26 @@ func (s *Stream) progress() (u Update, ok bool) {
 	}
 	if len(s.watches) == 0 || s.anyEarly() {
 		s.asked = 0
+		signal(s.room)
 		return u, false
 	}
-	rev := s.handedOver()
-	if rev < s.askedAt {
-		if h.routed.Load() < s.askedAt && !s.waits {
+	rev, goal := s.handedOver(), s.goal()
+	if rev < goal {
+		if h.routed.Load() < goal && !s.waits {
 			s.waits = true
 			h.waiting = append(h.waiting, s)
 		}
 		return u, false
 	}
 	s.asked--
+	s.told = rev
 	signal(s.room)
 	return Update{Kind: Progress, ID: AllWatches, Rev: rev}, true
 }
+
+// goal is the revision up to which the consumer gets everything before progress is
+// told: that must not be behind an event of another watch. Called with mu held.
+func (s *Stream) goal() int64 { return max(s.askedAt, s.told) }
 
 // early reports whether a watch starts in the future. Called with mu held.
 func (s *Stream) early(w *watch) bool { return w.next > s.h.newest.Load().rev+1 }

@@ -245,7 +245,7 @@ func (r *watchRunner) play(steps int) {
 func TestHub_randomAgainstModel(t *testing.T) {
 	seeds := uint64(8)
 	if testing.Short() {
-		seeds = 2
+		seeds = 1
 	}
 	for name, limits := range map[string]hubLimits{
 		"wide":   {streamBytes, streamEvents, inboxBytes, hubBytes, defaultReplay},
