@@ -76,6 +76,9 @@ func Reauthorize(v *View, id *Identity, method string, req any, leases Leases) e
 type access struct {
 	user   *User
 	leases Leases
+	// writable are the leases of a transaction that were found to be: each is looked
+	// at once, since it may have many keys, and the transaction many puts.
+	writable map[int64]struct{}
 }
 
 func (a access) reads(key, end []byte) bool  { return a.user.rights.read.contain(key, end) }
@@ -87,11 +90,17 @@ func (a access) writesLease(id int64) bool {
 	if id == 0 {
 		return true
 	}
+	if _, known := a.writable[id]; known {
+		return true
+	}
 	ok := true
 	a.leases.EachLeaseKey(id, func(key []byte) bool {
 		ok = ok && a.writes(key, nil)
 		return ok
 	})
+	if ok && a.writable != nil {
+		a.writable[id] = struct{}{}
+	}
 	return ok
 }
 
@@ -105,8 +114,27 @@ func (a access) deleteRange(r *pb.DeleteRangeRequest) bool {
 	return a.writes(r.GetKey(), r.GetRangeEnd()) && (!r.GetPrevKv() || a.reads(r.GetKey(), r.GetRangeEnd()))
 }
 
-// txn walks both branches, whichever will be taken.
 func (a access) txn(r *pb.TxnRequest) bool {
+	if attaches(r) {
+		a.writable = make(map[int64]struct{})
+	}
+	return a.branches(r)
+}
+
+// attaches reports whether a transaction may attach a key to a lease.
+func attaches(r *pb.TxnRequest) bool {
+	for _, ops := range [2][]*pb.RequestOp{r.GetSuccess(), r.GetFailure()} {
+		for _, op := range ops {
+			if op.GetRequestPut().GetLease() != 0 || attaches(op.GetRequestTxn()) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// branches walks both branches, whichever will be taken.
+func (a access) branches(r *pb.TxnRequest) bool {
 	for _, c := range r.GetCompare() {
 		if !a.reads(c.GetKey(), c.GetRangeEnd()) {
 			return false
@@ -131,7 +159,7 @@ func (a access) op(op *pb.RequestOp) bool {
 	case *pb.RequestOp_RequestDeleteRange:
 		return a.deleteRange(op.RequestDeleteRange)
 	case *pb.RequestOp_RequestTxn:
-		return a.txn(op.RequestTxn)
+		return a.branches(op.RequestTxn)
 	}
 	return false
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -221,5 +222,41 @@ func TestAuthorize_allocatesNothing(t *testing.T) {
 		if n := testing.AllocsPerRun(100, func() { _ = Authorize(v, id, method, req, leases) }); n != 0 {
 			t.Errorf("%s: %v allocations", method, n)
 		}
+	}
+}
+
+// counted counts the keys of leases that are looked at.
+type counted struct {
+	leased
+	seen int
+}
+
+func (c *counted) EachLeaseKey(id int64, fn func(key []byte) bool) {
+	c.leased.EachLeaseKey(id, func(key []byte) bool {
+		c.seen++
+		return fn(key)
+	})
+}
+
+// A decision about a transaction looks at each key of a lease once, however many puts
+// name the lease, and however deep; and at those of one that may not be written, too.
+func TestAuthorize_leasesOfATransaction(t *testing.T) {
+	b := newBed(t)
+	b.role("r", perm(authpb.Permission_READWRITE, "w/", "w0"))
+	b.user("u", "r")
+	b.enable()
+	leases := &counted{leased: leased{1: {"w/1", "w/2", "w/3"}, 2: {"b/1"}}}
+	puts := &pb.TxnRequest{}
+	for range 100 {
+		puts.Success = append(puts.Success, putOp(&pb.PutRequest{Key: []byte("w/9"), Lease: 1}))
+	}
+	deep := &pb.TxnRequest{Success: []*pb.RequestOp{nested(puts)}, Failure: []*pb.RequestOp{nested(puts)}}
+	id := b.Current().User("u").Identity()
+	if err := Authorize(b.Current(), id, pb.KV_Txn_FullMethodName, deep, leases); err != nil || leases.seen != 3 {
+		t.Errorf("%v, and %d keys were looked at", err, leases.seen)
+	}
+	deep.Failure = append(deep.Failure, putOp(&pb.PutRequest{Key: []byte("w/9"), Lease: 2}))
+	if err := Authorize(b.Current(), id, pb.KV_Txn_FullMethodName, deep, leases); !errors.Is(err, ErrPermissionDenied) {
+		t.Errorf("with a lease that has a foreign key: %v", err)
 	}
 }
