@@ -39,27 +39,50 @@ const (
 func (n *Node) handleCalls() {
 	n.cfg.Mesh.handleQuickly(KindConfirm, n.answerConfirm)
 	n.cfg.Mesh.handleQuickly(KindHung, n.answerHung)
+	n.cfg.Mesh.handleQuickly(KindReadIndex, n.answerReadIndexAtOnce)
 	n.cfg.Mesh.Handle(KindReadIndex, n.answerReadIndex)
 	n.cfg.Mesh.Handle(KindLevel, n.answerLevel)
 }
 
 // answerConfirm runs outside raft's main loop, so that no fsync stands in the
 // way of a read. The term was made durable before raft showed it.
-func (n *Node) answerConfirm(uint64, []byte) []byte { return confirmation(n.Term()) }
+func (n *Node) answerConfirm(uint64, []byte) ([]byte, bool) { return confirmation(n.Term()), true }
 
 // answerReadIndex takes the asker's word for its own term, as it would if it asked
-// back: in a cluster of three nobody else needs to be asked.
+// back.
 func (n *Node) answerReadIndex(ctx context.Context, asker uint64, payload []byte) ([]byte, error) {
-	lead := n.leadership()
-	if lead.Leader != n.cfg.Self {
+	lead, asker, ok := n.askedToRead(asker, payload)
+	if !ok {
 		return nil, ErrNotLeader
-	}
-	if !confirms(payload, lead.Term) {
-		asker = 0
 	}
 	index, err := n.confirmLead(ctx, lead.Term, asker)
 	if err != nil {
 		return nil, err
 	}
 	return proto.Marshal(&conclavepb.ReadIndex{Index: index})
+}
+
+// answerReadIndexAtOnce answers where nobody else has to be asked, as in a cluster
+// of three.
+func (n *Node) answerReadIndexAtOnce(asker uint64, payload []byte) ([]byte, bool) {
+	lead, asker, ok := n.askedToRead(asker, payload)
+	if !ok {
+		return nil, false
+	}
+	index, _, need, err := n.beginConfirm(lead.Term, asker)
+	if err != nil || need > 0 || n.stillTerm(lead.Term) != nil {
+		return nil, false
+	}
+	answer, err := proto.Marshal(&conclavepb.ReadIndex{Index: index})
+	return answer, err == nil
+}
+
+// askedToRead returns the term that this member leads, and who confirms it by
+// having asked, 0 for nobody.
+func (n *Node) askedToRead(asker uint64, payload []byte) (lead Leadership, by uint64, ok bool) {
+	lead = n.leadership()
+	if confirms(payload, lead.Term) {
+		by = asker
+	}
+	return lead, by, lead.Leader == n.cfg.Self
 }

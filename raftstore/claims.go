@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"google.golang.org/protobuf/proto"
@@ -45,6 +46,10 @@ func LoadClaims(path string) (*Claims, error) {
 	}
 	if err := json.Unmarshal(raw, &c.known); err != nil {
 		return nil, fmt.Errorf("read claims %s: %w", path, err)
+	}
+	// A process that was killed may have left a file that has its name in memory only.
+	if err := durable.SyncDir(filepath.Dir(path)); err != nil {
+		return nil, fmt.Errorf("read claims: %w", err)
 	}
 	return c, nil
 }

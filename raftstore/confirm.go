@@ -15,26 +15,32 @@ import (
 // because its leader would have needed a vote from that majority. One of them is
 // asker, unless it is 0: the member that reads, which has said so when it asked.
 func (n *Node) confirmLead(ctx context.Context, term, asker uint64) (uint64, error) {
-	if n.openTerm.Load() != term {
-		return 0, errDeposed
+	index, others, need, err := n.beginConfirm(term, asker)
+	if err == nil && need > 0 {
+		err = n.confirmedBy(ctx, term, others, need)
 	}
-	index := n.CommitIndex()
+	if err == nil {
+		err = n.stillTerm(term)
+	}
+	return index, err
+}
+
+// beginConfirm notes the commit index, and how many of which others have to be asked.
+func (n *Node) beginConfirm(term, asker uint64) (index uint64, others []uint64, need int, err error) {
+	if n.openTerm.Load() != term {
+		return 0, nil, 0, errDeposed
+	}
+	index = n.CommitIndex()
 	ids := voters(n.configuration())
-	yes, need := 0, len(ids)/2+1
-	var others []uint64
+	need = len(ids)/2 + 1
 	for _, id := range ids {
 		if id == n.cfg.Self || id == asker {
-			yes++
+			need--
 		} else {
 			others = append(others, id)
 		}
 	}
-	if yes < need {
-		if err := n.confirmedBy(ctx, term, others, need-yes); err != nil {
-			return 0, err
-		}
-	}
-	return index, n.stillTerm(term)
+	return index, others, need, nil
 }
 
 // confirmedBy has need of the others say that the term is theirs. At first it asks

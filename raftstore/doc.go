@@ -24,7 +24,9 @@
 // Once it pipelines, the library sends a follower 16 entries for each new one, and
 // without new ones 16 at each CommitTimeout, however many it lacks; and it goes
 // back to pipelining after a single failed append. A pipeline that creeps so is
-// ended (errBehind), and the follower gets what it lacks without one.
+// ended (errBehind), and the follower gets what it lacks without one. And after a
+// refusal it takes no further answer, but still sends, and would wait for ever once
+// what it has sent fills the pipeline: that ends with the refusal (errRefused).
 //
 // AppliedIndex means "handed over", and no-ops never reach the Machine. Waiting
 // is done on the Machine's own index; Barrier, Restore and RecoverCluster are

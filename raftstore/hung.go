@@ -28,12 +28,12 @@ func (n *Node) tellHung(lead Leadership) {
 
 // answerHung takes note that the leader cannot write, which makes its place
 // vacant.
-func (n *Node) answerHung(from uint64, payload []byte) []byte {
+func (n *Node) answerHung(from uint64, payload []byte) ([]byte, bool) {
 	var told conclavepb.Confirm
 	lead := n.leadership()
 	if proto.Unmarshal(payload, &told) == nil && lead.Leader == from && lead.Term == told.Term {
 		n.hung.Store(&lead)
 		n.leaders.stir()
 	}
-	return confirmation(n.Term())
+	return confirmation(n.Term()), true
 }

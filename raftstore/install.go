@@ -161,12 +161,6 @@ func (in *installer) settled(req *raft.InstallSnapshotRequest) *raft.InstallSnap
 	done := &raft.InstallSnapshotResponse{Term: req.Term, Success: true}
 	var entry raft.Log
 	if req.LastLogIndex <= n.cfg.Machine.Applied() {
-		// The leader goes on behind the snapshot, where the log here may have
-		// forgotten everything, and would then send it again without a pause. Told
-		// no, it pauses, and its state soon is newer.
-		// An empty log is matched at the index after which it continues.
-		first, _, _ := n.logs.Span()
-		done.Success = first == 0 && req.LastLogIndex == n.logs.Start() || n.logs.GetLog(req.LastLogIndex, &entry) == nil
 		return done
 	}
 	if n.logs.GetLog(req.LastLogIndex, &entry) != nil || entry.Term != req.LastLogTerm {

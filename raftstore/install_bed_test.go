@@ -82,7 +82,7 @@ func tryBed(dir string, change func(*Config)) (*installBed, error) {
 	}
 	mesh := net.mesh(1, zerolog.Nop())
 	mesh.SetPeers(memPeers(1, 1, 2))
-	b.leader = mesh.Transport(allDurable{})
+	b.leader = servingTransport(mesh, allDurable{})
 	b.close = func() {
 		b.leader.Close()
 		mesh.Close()

@@ -13,6 +13,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+
+	"github.com/conclave-kv/conclave/internal/durable"
 )
 
 var errNoPosition = errors.New("it names no position in the log")
@@ -31,6 +33,10 @@ func Recover(dir, state string, log zerolog.Logger) error {
 func recoverInstall(state string, open func() (*logStore, error), log zerolog.Logger) error {
 	raw, err := os.ReadFile(state + intentSuffix)
 	if errors.Is(err, fs.ErrNotExist) {
+		// A process that was killed may have removed it and not synced that.
+		if err := durable.SyncDir(filepath.Dir(state)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 		return discardStaged(state, log)
 	}
 	if err != nil {

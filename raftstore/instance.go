@@ -48,6 +48,7 @@ func (n *Node) start() error {
 	in.observer = raft.NewObserver(nil, false, n.leaders.observe)
 	r.RegisterObserver(in.observer)
 	n.current.Store(in)
+	in.transport.serve()
 	n.leaders.wake()
 	return nil
 }
@@ -58,8 +59,9 @@ func (in *instance) stop() error {
 	in.stopping.Do(func() {
 		in.DeregisterObserver(in.observer)
 		close(in.quit)
+		ending := in.Shutdown()
 		in.transport.abandon()
-		in.stopped = in.Shutdown().Error()
+		in.stopped = ending.Error()
 		in.end()
 	})
 	return in.stopped
@@ -71,15 +73,43 @@ type local struct {
 	node *Node
 }
 
-// SilentLeader is the leader that this follower knows and has not heard of for
-// as long as the shortest election timer lasts.
+// Term is the newest term this member has seen.
+func (l local) Term() uint64 {
+	if r := l.node.raft(); r != nil {
+		return r.CurrentTerm()
+	}
+	return 0
+}
+
+// SilentLeader is the leader that this member knows and has not heard of for as
+// long as the shortest election timer lasts. A candidate may know one, too: one
+// that was asked to stand at once stays a candidate of the term whose leader it
+// hears of, and raft has no timer by which it forgets that leader.
 func (l local) SilentLeader() raft.ServerAddress {
 	r := l.node.raft()
-	if r == nil || r.State() != raft.Follower || time.Since(r.LastContact()) < l.node.cfg.ElectionTimeout/2 {
+	if r == nil || r.State() == raft.Leader || time.Since(r.LastContact()) < l.node.cfg.ElectionTimeout/2 {
 		return ""
 	}
 	leader, _ := r.LeaderWithID()
 	return leader
+}
+
+// Voter is wanted, or another voter of the newest membership.
+func (l local) Voter(wanted string) string {
+	r := l.node.raft()
+	if r == nil {
+		return ""
+	}
+	voter := ""
+	for _, s := range r.GetConfiguration().Configuration().Servers {
+		if s.Suffrage != raft.Voter {
+			continue
+		}
+		if voter = string(s.ID); voter == wanted {
+			break
+		}
+	}
+	return voter
 }
 
 // raft is the instance that runs now, or ran last.

@@ -62,7 +62,7 @@ func (l *leadership) wake() {
 func (l *leadership) run() {
 	for {
 		now := l.refresh()
-		if now.Leader == l.node.cfg.Self && l.node.openTerm.Load() != now.Term && l.busy.CompareAndSwap(false, true) {
+		if now.Leader == l.node.cfg.Self && l.node.openTerm.Load() != now.Term && l.node.votes() && l.busy.CompareAndSwap(false, true) {
 			l.opening.Go(func() { l.open(now.Term) })
 		}
 		select {

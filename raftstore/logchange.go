@@ -70,6 +70,7 @@ func (s *logStore) deleteTail(lo uint64) error {
 
 // cut forgets the entries from lo on; s.mu is held.
 func (s *logStore) cut(lo uint64) {
+	s.cuts++
 	for index := max(lo, s.durable.Load()+1); index <= s.last.Load(); index++ {
 		s.queued -= loggedSize(s.cache.get(index))
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 	"github.com/rs/zerolog"
+
+	"github.com/conclave-kv/conclave/internal/durable"
 )
 
 // logContents is what reading a log once shows.
@@ -57,8 +59,12 @@ type logCheck struct {
 
 // checkLog makes the directory of a log, or checks what it holds.
 func checkLog(dir string, log zerolog.Logger) (*logFiles, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create log directory: %w", err)
+	}
+	// A process that was killed may have left names that are not on the disk yet.
+	if err := durable.SyncDir(dir); err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
 	}
 	meta, err := readLogMeta(dir)
 	if err != nil {
@@ -173,7 +179,7 @@ func (c *logCheck) tail(info types.SegmentInfo) error {
 		return err
 	}
 	defer file.Close()
-	if err := c.whole(file, info); err != nil {
+	if whole, err := c.whole(file, info); err != nil || !whole {
 		return err
 	}
 	stop, at, err := s.run()
@@ -198,23 +204,35 @@ func (c *logCheck) tail(info types.SegmentInfo) error {
 			return err
 		}
 	}
+	if c.meta.reached+1 < s.next || stop == stopSealed {
+		if err := s.settle(file); err != nil {
+			return err
+		}
+	}
 	if stop == stopSealed {
 		return c.seal(info, s)
 	}
 	return nil
 }
 
-// whole checks the size of a segment, which it has from the beginning on; a
-// crash can prevent that only before its first entry.
-func (c *logCheck) whole(file *os.File, info types.SegmentInfo) error {
+// whole checks the size of a segment, which it has from the beginning on. A
+// crash or a full disk can prevent that only before its first entry: then the
+// file is removed, for raft-wal gives only a file that it makes its size, and a
+// shorter one would be taken for damage once it holds an entry.
+func (c *logCheck) whole(file *os.File, info types.SegmentInfo) (bool, error) {
 	stat, err := file.Stat()
-	if err != nil {
-		return fmt.Errorf("read log: %w", err)
+	switch {
+	case err != nil:
+		return false, fmt.Errorf("read log: %w", err)
+	case stat.Size() >= int64(info.SizeLimit):
+		return true, nil
+	case c.meta.reached >= info.BaseIndex:
+		return false, damaged(file.Name(), stat.Size(), "the file ends too early")
 	}
-	if stat.Size() < int64(info.SizeLimit) && c.meta.reached >= info.BaseIndex {
-		return damaged(file.Name(), stat.Size(), "the file ends too early")
+	if err := os.Remove(file.Name()); err != nil {
+		return false, fmt.Errorf("remove what a crash left: %w", err)
 	}
-	return nil
+	return false, nil
 }
 
 // seal ends a rotation that a crash interrupted: raft-wal would take the sealed

@@ -52,11 +52,16 @@ type segmentScan struct {
 	batch   []scannedEntry
 	faults  []fault // frames of the batch that are not what was written
 
-	// What is whole: batches up to end, entries below next, and, when the segment
-	// is sealed, the offsets of its entries at index.
+	// What is whole: batches up to end, of which the last one begins at begin,
+	// entries below next, and, when the segment is sealed, the offsets of its
+	// entries at index.
+	begin int64
 	end   int64
 	next  uint64
 	index int64
+	// sure is how far the frames behind the whole batches are known to be where
+	// they are: their headers and what they hold agree about their sizes.
+	sure int64
 }
 
 // scannedEntry is what is kept of an entry until its batch is known to be whole.
@@ -174,6 +179,7 @@ func (s *segmentScan) header() error {
 		s.faults = append(s.faults, fault{0, segmentHeader, false})
 	}
 	s.crc = crc32.Checksum(got[:], castagnoli)
+	s.sure = s.offset
 	return nil
 }
 
@@ -188,6 +194,7 @@ func (s *segmentScan) body(at int64, kind uint8, size int64) error {
 		return err
 	}
 	s.crc = crc32.Update(s.crc, castagnoli, s.payload)
+	known := s.sure == at // and its size is, too
 	if kind == segment.FrameIndex {
 		s.index = at + frameHeaderLen
 		if !bytes.Equal(s.payload, indexOf(s.offsets)) {
@@ -200,7 +207,12 @@ func (s *segmentScan) body(at int64, kind uint8, size int64) error {
 	want := s.next + uint64(len(s.batch))
 	if _, err := decodeEntry(s.payload[:size], &l); err != nil || l.Index != want {
 		inSector := min(int64(padded), sector-1-(at+frameHeaderLen-1)%sector)
-		s.faults = append(s.faults, fault{at, s.offset, !beginsEntry(s.payload[:inSector], size, want)})
+		wrong := !beginsEntry(s.payload[:inSector], size, want)
+		s.faults = append(s.faults, fault{at, s.offset, wrong})
+		known = known && !wrong && inSector >= entryType
+	}
+	if known {
+		s.sure = s.offset
 	}
 	s.batch = append(s.batch, scannedEntry{l.Index, recordedCommit(&l), loggedSize(&l)})
 	return nil
@@ -236,5 +248,24 @@ func (s *segmentScan) commit() {
 		s.entry(e)
 	}
 	s.next += uint64(len(s.batch))
-	s.batch, s.crc, s.end = s.batch[:0], 0, s.offset
+	s.batch, s.crc = s.batch[:0], 0
+	s.begin, s.end, s.sure = s.end, s.offset, s.offset
+}
+
+// settle writes the last whole batch once more, and syncs it. It may have come
+// from a process that was killed before its sync, or ended because that failed,
+// and then is in the kernel's cache only, perhaps as if it had been written.
+func (s *segmentScan) settle(file *os.File) error {
+	batch := make([]byte, s.end-s.begin)
+	_, err := file.ReadAt(batch, s.begin)
+	if err == nil {
+		_, err = file.WriteAt(batch, s.begin)
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("sync the end of the log: %w", err)
+	}
+	return nil
 }

@@ -84,6 +84,7 @@ type logStore struct {
 	mu     sync.RWMutex
 	first  uint64 // 0: the log is empty
 	start  uint64 // the mark of the last Reset
+	cuts   uint64 // how often the tail was removed
 	cache  logCache
 	spans  logSpans
 	queued int // bytes that are not durable
@@ -209,6 +210,17 @@ func (s *logStore) Start() uint64 {
 	return s.start
 }
 
+// Begin is the index of the first entry, or of the next one if there is none.
+// The entries before it are in the state, so they are agreed.
+func (s *logStore) Begin() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.first == 0 {
+		return s.start + 1
+	}
+	return s.first
+}
+
 // Span is what the log holds, 0 when it is empty. Bytes are those of the
 // entries, within 256 KiB.
 func (s *logStore) Span() (first, last uint64, bytes int64) {
@@ -238,30 +250,36 @@ func (s *logStore) IsMonotonic() bool { return s.backend.IsMonotonic() }
 // GetLog reads one entry, from memory if it is among the newest. An entry that
 // cannot be read although the log holds it is fatal.
 func (s *logStore) GetLog(index uint64, log *raft.Log) error {
-	s.mu.RLock()
-	cached, held := s.cache.get(index), s.holds(index)
-	s.mu.RUnlock()
-	if cached != nil {
-		*log = *cached
-		return nil
+	for {
+		s.mu.RLock()
+		cached, held, cuts := s.cache.get(index), s.holds(index), s.cuts
+		s.mu.RUnlock()
+		if cached != nil {
+			*log = *cached
+			return nil
+		}
+		if !held {
+			return raft.ErrLogNotFound
+		}
+		err := s.backend.GetLog(index, log)
+		if err == nil && log.Index == index {
+			return nil
+		}
+		s.mu.RLock()
+		held = s.holds(index) && !s.closed
+		replaced := s.cuts != cuts
+		s.mu.RUnlock()
+		if !held { // removed meanwhile
+			return raft.ErrLogNotFound
+		}
+		if replaced { // by another one, which may not be on disk yet
+			continue
+		}
+		if err == nil {
+			err = fmt.Errorf("found entry %d there", log.Index)
+		}
+		return s.fail(fmt.Errorf("read entry %d of the log: %w", index, err))
 	}
-	if !held {
-		return raft.ErrLogNotFound
-	}
-	err := s.backend.GetLog(index, log)
-	if err == nil && log.Index == index {
-		return nil
-	}
-	s.mu.RLock()
-	held = s.holds(index) && !s.closed
-	s.mu.RUnlock()
-	if !held { // removed meanwhile
-		return raft.ErrLogNotFound
-	}
-	if err == nil {
-		err = fmt.Errorf("found entry %d there", log.Index)
-	}
-	return s.fail(fmt.Errorf("read entry %d of the log: %w", index, err))
 }
 
 // holds reports whether the log has an entry at index; s.mu is held.

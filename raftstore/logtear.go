@@ -98,8 +98,12 @@ func (t *tear) check() error {
 	return t.checkLater()
 }
 
-// committed reports whether the last bytes can be a commit frame.
+// committed reports whether the last bytes can be a commit frame: they look like
+// one, and are not known to be part of an entry, which may look like anything.
 func (t *tear) committed() bool {
+	if t.scan.end+int64(len(t.rest)) <= t.scan.sure {
+		return false
+	}
 	n := (len(t.rest) + frameHeaderLen - 1) &^ (frameHeaderLen - 1)
 	last := append(t.rest[:len(t.rest):len(t.rest)], make([]byte, n-len(t.rest))...)[n-frameHeaderLen:]
 	kind, _, ok := parseLogFrame([frameHeaderLen]byte(last))
@@ -111,10 +115,10 @@ func (t *tear) committed() bool {
 const laterEffort = 1 << 30
 
 // checkLater looks for entries that were written when the missing ones were on
-// stable storage.
+// stable storage, behind what is known to be of these.
 func (t *tear) checkLater() error {
 	s, effort := t.scan, int64(0)
-	for at := int64(0); at+frameHeaderLen <= int64(len(t.rest)) && effort < laterEffort; at += frameHeaderLen {
+	for at := max(s.sure-s.end, 0); at+frameHeaderLen <= int64(len(t.rest)) && effort < laterEffort; at += frameHeaderLen {
 		kind, size, ok := parseLogFrame([frameHeaderLen]byte(t.rest[at:]))
 		if !ok || kind != segment.FrameEntry || at+frameHeaderLen+size > int64(len(t.rest)) {
 			continue

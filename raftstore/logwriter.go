@@ -209,6 +209,11 @@ func (s *logStore) Stuck() time.Duration { return s.watch.stuck() }
 // AwaitDurable returns nil once index is on stable storage, an error after a
 // failure or a Close without it, or when quit closes; nil never does.
 func (s *logStore) AwaitDurable(index uint64, quit <-chan struct{}) error {
+	select {
+	case <-quit: // who was told so of an earlier index must not hear otherwise of this one
+		return errLogQuit
+	default:
+	}
 	if s.durable.Load() >= index {
 		return nil
 	}

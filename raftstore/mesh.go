@@ -217,12 +217,13 @@ func (m *Mesh) Handle(kind Kind, h Handler) {
 	m.handlers[kind] = h
 }
 
-// quickHandler answers a call at once: it stands between the connection and
-// every frame that follows.
-type quickHandler func(from uint64, payload []byte) []byte
+// quickHandler answers a call at once, or not at all: it stands between the
+// connection and every frame that follows.
+type quickHandler func(from uint64, payload []byte) (answer []byte, ok bool)
 
 // handleQuickly has calls of a kind answered without a goroutine for each, which
-// costs more than a short answer.
+// costs more than a short answer. Those that h does not answer go to the handler of
+// that kind.
 func (m *Mesh) handleQuickly(kind Kind, h quickHandler) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

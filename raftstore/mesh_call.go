@@ -166,10 +166,12 @@ func (r *remote) answered(f frame) {
 func (r *remote) handle(f frame) {
 	h, quick := r.mesh.handler(f.kind)
 	if quick != nil {
-		if out := response(f.id, quick(r.id, f.payload)); f.typ == frameRequest && out != nil {
-			r.trySend(laneUrgent, out)
+		if answer, ok := quick(r.id, f.payload); ok {
+			if out := response(f.id, answer); f.typ == frameRequest && out != nil {
+				r.trySend(laneUrgent, out)
+			}
+			return
 		}
-		return
 	}
 	if h == nil {
 		r.refuseRequest(f, CodeNoHandler, fmt.Sprintf("nobody answers calls of kind %d here", f.kind))

@@ -209,7 +209,7 @@ func TestMesh_closeLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	trans := a.Transport(allDurable{})
+	trans := servingTransport(a, allDurable{})
 	trans.inboxOf(2)
 	b.Handle(1, func(ctx context.Context, _ uint64, _ []byte) ([]byte, error) {
 		<-ctx.Done()

@@ -174,7 +174,7 @@ func open(cfg Config, logs *logStore) (*Node, error) {
 	n.namePeers(n.configuration())
 	n.installs = newInstaller(n)
 	for _, run := range []func(){
-		n.leaders.run, n.followVacancy, n.followPending, n.followRemoval, n.followDisk, n.followSpace, n.installs.run, n.truncateLog,
+		n.leaders.run, n.followVacancy, n.followExcluded, n.followPending, n.followRemoval, n.followDisk, n.followSpace, n.installs.run, n.truncateLog,
 	} {
 		n.work.Go(run)
 	}

@@ -22,27 +22,32 @@ var (
 const retryRead = 20 * time.Millisecond
 
 const (
-	// gatherMost is the longest that a round waits for more reads.
-	gatherMost = 3 * time.Millisecond
-	// gatherMany is how many reads are so many that the next round may grow.
-	gatherMany = 16
+	// gatherSome is how many reads are so many that more are likely to follow, and
+	// gatherFirst how long the first of them is waited for.
+	gatherSome, gatherFirst = 4, 20 * time.Millisecond
+	// gatherMany is how many reads are so many that the next round may grow, and
+	// gatherTimes how many times longer than the one before it waits for them.
+	gatherMany, gatherTimes = 16, 3
+	// gatherMost is the longest that reads wait for more of them.
+	gatherMost = 20 * time.Millisecond
+	// gatherCalm is after how many rounds at the latest one tries to grow again.
+	gatherCalm = 64
 )
 
 // ReadIndex returns when this member's Machine holds everything that was
-// acknowledged anywhere before the call (section 6.4 of the raft thesis). It
-// fails only with ctx or when the node stops; without a leader it waits.
+// acknowledged anywhere before the call (section 6.4 of the raft thesis). Without a
+// leader it waits until ctx ends, or RequestTimeout is over, for reads that have to
+// wait for another one twice that.
 func (n *Node) ReadIndex(ctx context.Context) error {
 	r := n.reads.join()
 	if r == nil {
 		return n.reads.alone(ctx)
 	}
 	select {
-	case <-r.done:
+	case <-r.done: // soon after the node has stopped, too
 		return r.err
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-n.ctx.Done():
-		return ErrStopped
 	}
 }
 
@@ -60,6 +65,8 @@ type readRounds struct {
 	active bool
 	ended  bool                       // no round starts any more
 	reach  map[uint64][]chan struct{} // waits for the Machine, by index
+
+	calm, calmed int // of gather: rounds until one tries to grow, and how many they were at first
 }
 
 var closedChan = func() chan struct{} {
@@ -102,38 +109,75 @@ func (r *readRounds) join() *readRound {
 	return r.next
 }
 
-// gather waits a moment for as many reads as the last round had, when some wait
-// already: those that were answered are likely to be followed by as many, and a
-// round costs the same for all. Where they were many it waits for half as many
-// again, so that rounds become fewer the more read. It waits no longer than that
-// round took.
+// gather waits a moment for as many reads as the last round had: those that were
+// answered are likely to be followed by as many, and a round costs the same for all.
+// Once one waits, it waits no longer for the others than that round took.
+//
+// Where they were many it waits longer, and tries to get half as many again: the more
+// of them are answered at once the less each of them costs, which counts where there is
+// no processor time to spare. That fails where readers have to wait for their answers,
+// and then it tries more and more rarely.
 func (r *readRounds) gather(reads int, took time.Duration) {
-	if reads >= gatherMany {
-		reads += reads / 2
+	var first time.Duration
+	if reads >= gatherSome {
+		first = gatherFirst
 	}
-	r.mu.Lock()
-	if r.next == nil || r.next.reads >= reads {
-		r.mu.Unlock()
+	if !r.joined(1, first) {
 		return
+	}
+	wanted := reads
+	if reads >= gatherMany {
+		took *= gatherTimes
+		if r.calm == 0 {
+			wanted += reads / 2
+		}
+	}
+	came := r.joined(wanted, min(took, gatherMost))
+	switch {
+	case wanted == reads:
+		r.calm = max(r.calm-1, 0)
+	case came:
+		r.calmed = 0
+	default:
+		r.calmed = min(max(2*r.calmed, 1), gatherCalm)
+		r.calm = r.calmed
+	}
+}
+
+// joined waits until so many reads have joined the next round, no longer than limit,
+// and reports whether they have.
+func (r *readRounds) joined(reads int, limit time.Duration) bool {
+	r.mu.Lock()
+	if r.next != nil && r.next.reads >= reads {
+		r.mu.Unlock()
+		return true
+	}
+	if limit == 0 {
+		r.mu.Unlock()
+		return false
 	}
 	enough := make(chan struct{})
 	r.enough, r.wanted = enough, reads
 	r.mu.Unlock()
-	wait := time.NewTimer(min(took, gatherMost))
+	wait := time.NewTimer(limit)
 	defer wait.Stop()
 	select {
 	case <-enough:
+		return true
 	case <-wait.C:
 	case <-r.node.ctx.Done():
 	}
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.enough = nil
-	r.mu.Unlock()
+	return false
 }
 
 // alone holds a round for the one read that asked when none was under way. With
 // few readers that saves them the waking of a goroutine.
 func (r *readRounds) alone(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, r.node.cfg.RequestTimeout)
+	defer cancel()
 	err := r.hold(ctx)
 	if round := r.take(); round != nil {
 		go r.run(round)
@@ -163,7 +207,9 @@ func (r *readRounds) run(round *readRound) {
 	for ; round != nil; round = r.take() {
 		ctx, cancel := context.WithTimeout(r.node.ctx, r.node.cfg.RequestTimeout)
 		began := time.Now()
-		round.err = r.hold(ctx)
+		if round.err = r.hold(ctx); r.node.ctx.Err() != nil {
+			round.err = ErrStopped
+		}
 		cancel()
 		close(round.done)
 		r.gather(round.reads, time.Since(began))

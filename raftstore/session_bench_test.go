@@ -13,7 +13,7 @@ import (
 func benchTransports(b *testing.B) (one, two *Transport) {
 	b.Helper()
 	m1, m2 := tcpPair(b)
-	one, two = m1.Transport(allDurable{}), m2.Transport(allDurable{})
+	one, two = servingTransport(m1, allDurable{}), servingTransport(m2, allDurable{})
 	b.Cleanup(func() { one.Close() })
 	b.Cleanup(func() { two.Close() })
 	go func() {

@@ -8,7 +8,7 @@ import (
 
 // directPause is for how long nothing was written when a frame is written by who
 // queues it. On a busier connection writeLoop puts many into one write.
-const directPause = 200 * time.Microsecond
+const directPause = 100 * time.Microsecond
 
 // writeLoop writes what is queued until the session ends.
 func (s *session) writeLoop() {

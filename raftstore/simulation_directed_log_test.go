@@ -157,6 +157,9 @@ func (s *simulation) mark(t *testing.T, number int, lead *simRun, term uint64) s
 // Members whose timers end at nearly the same time do not split their votes, also
 // when messages are on their way for long, and votes take their time to be written.
 func TestNode_votesDoNotSplit(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short: a statistic of 300 elections in fake time; TestSimulation has races in elections looked for")
+	}
 	directed(t, 5, func(t *testing.T, s *simulation) {
 		for _, run := range s.runs() {
 			run.disk.mu.Lock()

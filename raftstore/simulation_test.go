@@ -40,7 +40,7 @@ func TestSimulation(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // there is much to collect, and little to keep
 	schedules := *simSchedules
 	if testing.Short() {
-		schedules = min(schedules, 100)
+		schedules = min(schedules, 50)
 	}
 	var next atomic.Uint64
 	next.Store(*simFirst)

@@ -67,15 +67,24 @@ type replica interface {
 	// Flush returns when everything stored before the call is there; with an
 	// error after a failed write, or when quit is closed.
 	Flush(quit <-chan struct{}) error
+	// Begin is the index of the first entry of the log, or of the next one if it has
+	// none. Everything before it is agreed, and on stable storage in the state.
+	Begin() uint64
+	// Term is the newest term seen.
+	Term() uint64
 	// SilentLeader names the leader that raft still holds to although it was not
 	// heard of for so long that another member may look for a new one; empty when
 	// there is none.
 	SilentLeader() raft.ServerAddress
+	// Voter is wanted if that is a voter of the newest membership here, otherwise
+	// another one, empty where none is known.
+	Voter(wanted string) string
 	// Refused is told of a candidate that this member did not vote for in a term.
 	Refused(candidate, term uint64)
 }
 
-// Transport makes the transport for a new raft instance.
+// Transport makes the transport for a new raft instance, which sends, and serves
+// what arrives from serve on.
 func (m *Mesh) Transport(local replica) *Transport {
 	t := &Transport{
 		mesh:     m,
@@ -87,12 +96,16 @@ func (m *Mesh) Transport(local replica) *Transport {
 		campaign: campaign{self: m.cfg.Self, window: m.cfg.ElectionTimeout / campaignShare},
 	}
 	t.commits = commitPusher{send: t.sendCommit, followers: map[uint64]*ackedBy{}}
-	m.raft.Store(t)
 	return t
 }
 
-// abandon ends the installs that are being sent. Raft waits for them when it
-// shuts down, and closes the transport only afterwards.
+// serve has raft answer what arrives. From then on whoever is asked for this member's
+// term must read that of the same instance: an older one does not know how it has voted.
+func (t *Transport) serve() { t.mesh.raft.Store(t) }
+
+// abandon ends what is being sent: installs, and the waits for answers. Raft waits
+// for them when it shuts down, and closes the transport only afterwards. A peer that
+// stops as well does not answer any more.
 func (t *Transport) abandon() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -157,6 +170,9 @@ func (t *Transport) AppendEntries(id raft.ServerID, _ raft.ServerAddress, args *
 	if len(args.Entries) == 0 {
 		lane, timeout = laneUrgent, t.mesh.cfg.ElectionTimeout
 	}
+	if err := t.awaitRoute(r, args); err != nil {
+		return err
+	}
 	t.boundAppend(args)
 	t.commits.sent(r.id, args)
 	payload, err := t.ask(r, kindAppend, lane, timeout, appendSize(args), func(b []byte) []byte {
@@ -167,6 +183,30 @@ func (t *Transport) AppendEntries(id raft.ServerID, _ raft.ServerAddress, args *
 	}
 	t.commits.answered(r.id, args, resp, err)
 	return err
+}
+
+// awaitRoute returns when there is a connection to the peer, or nothing to wait
+// for. Raft waits after each append that failed, at last for ten seconds, and would
+// do so although the peer is back and its heartbeats are answered. Those are not
+// held up: raft looks for the peer by them.
+func (t *Transport) awaitRoute(r *remote, args *raft.AppendEntriesRequest) error {
+	if r.route() != nil || args.PrevLogEntry == 0 && len(args.Entries) == 0 {
+		return nil
+	}
+	look := time.NewTicker(t.mesh.cfg.ElectionTimeout)
+	defer look.Stop()
+	for {
+		changed := t.mesh.Changed()
+		if r.route() != nil || t.mesh.known(r.id) != r || t.local.Term() > args.Term {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-look.C:
+		case <-t.leaving:
+			return errTransportClosed
+		}
+	}
 }
 
 // boundAppend leaves out entries beyond appendBytes, which raft then sends
@@ -207,7 +247,7 @@ func (t *Transport) RequestPreVote(id raft.ServerID, _ raft.ServerAddress, args 
 	if err := t.mesh.maySend(kindPreVote); err != nil {
 		return err
 	}
-	if err := t.campaign.begin(t.done); err != nil {
+	if err := t.campaign.begin(t.leaving); err != nil {
 		return err
 	}
 	err := t.askMessage(id, kindPreVote, preVoteMessage(args), func(b []byte) error { return decodePreVoteReply(b, resp) })
@@ -249,7 +289,7 @@ func (t *Transport) ask(r *remote, kind Kind, lane laneID, timeout time.Duration
 		return a.payload, a.err
 	case <-timer.C:
 		err = fmt.Errorf("no answer from %x within %v", r.id, timeout)
-	case <-t.done:
+	case <-t.leaving:
 		err = errTransportClosed
 	}
 	r.forget(id)

@@ -3,6 +3,7 @@ package raftstore
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -159,11 +160,29 @@ func (in *inbox) open(a arrival) (raft.RPC, error) {
 	switch c := command.(type) {
 	case *raft.AppendEntriesRequest:
 		in.transport.commits.follow(c.Term)
+		// Raft looks for the entry before those it is given, and for each of them, in
+		// its log, and what was installed or cut off is not there. A leader that lost
+		// answers would be told no for ever: it goes back entry by entry, and sends
+		// its state only where its own log has no older ones, or has nothing older
+		// than its state, which may not get newer without this member. What is agreed
+		// is the same in the log of every leader of this term, so that there is nothing
+		// to compare, and nothing to store.
+		if begin := in.transport.local.Begin(); c.PrevLogEntry < begin {
+			c.PrevLogEntry, c.PrevLogTerm = 0, 0
+			c.Entries = slices.DeleteFunc(c.Entries, func(e *raft.Log) bool { return e.Index < begin })
+		}
 	// Raft refuses to vote while it knows a leader, until its own, randomly
 	// longer, timer ends: an election would take the longest of the followers'
 	// timers instead of the shortest. A pre-vote passes that check by carrying the
 	// leader's own address, which is used for nothing else, and a vote by the mark
-	// of a leader's transfer. All other rules of voting stay raft's.
+	// of a leader's transfer.
+	//
+	// It also refuses who is no voter of the newest membership that it has, which
+	// may not be agreed, or older than the one that is: then no member could be
+	// elected at all. The algorithm has members vote whatever they know of the
+	// membership (section 4.1 of Ongaro's dissertation). A pre-vote passes that check
+	// by the id of a voter, a vote by none. The mesh refuses those whose removal
+	// is agreed. All other rules of voting stay raft's.
 	case *raft.RequestPreVoteRequest:
 		// Whose disk hangs could not keep the promise, and two candidates might be
 		// promised a majority.
@@ -176,7 +195,11 @@ func (in *inbox) open(a arrival) (raft.RPC, error) {
 		if leader := in.transport.local.SilentLeader(); leader != "" {
 			c.Addr = []byte(leader)
 		}
+		if voter := in.transport.local.Voter(string(c.ID)); voter != "" {
+			c.ID = []byte(voter)
+		}
 	case *raft.RequestVoteRequest:
+		c.ID = nil
 		c.LeadershipTransfer = c.LeadershipTransfer || in.transport.local.SilentLeader() != ""
 	}
 	return raft.RPC{Command: command}, nil

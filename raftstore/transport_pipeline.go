@@ -24,6 +24,11 @@ const (
 // after the other.
 var errBehind = errors.New("raftstore: the follower lacks many entries and no new ones come; they are sent without a pipeline")
 
+// errRefused ends a pipeline whose follower has refused an append, or knows a newer
+// term. Raft takes no answer after that one, and would wait for ever for room in a
+// pipeline that is full.
+var errRefused = errors.New("raftstore: the follower has refused an append, and the pipeline ends with it")
+
 // pipeline sends appends to one peer without waiting for answers, and yields
 // them in order as they are answered.
 //
@@ -35,7 +40,7 @@ type pipeline struct {
 	inflight  chan *appendFuture
 	answered  chan raft.AppendFuture
 	failed    chan struct{}
-	called    time.Time // AppendEntries was, or the pipeline made
+	idle      time.Time // since when no append is being sent
 
 	mu    sync.Mutex
 	err   error
@@ -57,7 +62,7 @@ func (t *Transport) AppendEntriesPipeline(id raft.ServerID, _ raft.ServerAddress
 		answered:  make(chan raft.AppendFuture, pipelineDepth),
 		failed:    make(chan struct{}),
 		freed:     make(chan struct{}, 1),
-		called:    time.Now(),
+		idle:      time.Now(),
 	}
 	if !t.start(p.collect) {
 		return nil, errTransportClosed
@@ -72,6 +77,7 @@ func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.App
 	if p.creeps(args) {
 		return nil, errBehind
 	}
+	defer func() { p.idle = time.Now() }() // to wait for room is not to creep
 	f := &appendFuture{start: time.Now(), args: args, resp: resp, size: appendSize(args), done: make(chan struct{})}
 	if err := p.reserve(f.size); err != nil {
 		return nil, err
@@ -101,9 +107,7 @@ func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.App
 // creeps reports whether the follower lacks many entries behind those of args and
 // gets them because time has passed, not because there are new ones.
 func (p *pipeline) creeps(args *raft.AppendEntriesRequest) bool {
-	now := time.Now()
-	quiet := now.Sub(p.called) >= commitTimeout(p.transport.mesh.cfg.ElectionTimeout)
-	p.called = now
+	quiet := time.Since(p.idle) >= commitTimeout(p.transport.mesh.cfg.ElectionTimeout)
 	last, _ := lastOf(args)
 	return quiet && p.transport.local.Durable() > last+pipelineLag
 }
@@ -159,9 +163,13 @@ func (p *pipeline) collect() {
 			case <-p.failed:
 				return
 			}
+			if !f.resp.Success || f.resp.Term > f.args.Term {
+				p.fail(errRefused)
+				return
+			}
 		case <-p.failed:
 			return
-		case <-p.transport.done:
+		case <-p.transport.leaving:
 			p.fail(errTransportClosed)
 			return
 		}
@@ -180,7 +188,7 @@ func (p *pipeline) settle(f *appendFuture, timeout <-chan time.Time) error {
 		err = fmt.Errorf("no answer from %x within %v", p.peer.id, appendTimeout)
 	case <-p.failed:
 		err = p.cause()
-	case <-p.transport.done:
+	case <-p.transport.leaving:
 		err = errTransportClosed
 	}
 	if err != nil {

@@ -85,7 +85,7 @@ func quietCluster(t *testing.T, net *faultNet, n int, commitTimeout time.Duratio
 		cfg.MaxAppendEntries = 16
 		cfg.Logger = hclog.NewNullLogger()
 		snaps := raft.NewInmemSnapshotStore()
-		trans := m.mesh.Transport(allDurable{})
+		trans := servingTransport(m.mesh, allDurable{})
 		if err := raft.BootstrapCluster(cfg, m.logs, m.logs, snaps, trans, conf); err != nil {
 			t.Fatal(err)
 		}

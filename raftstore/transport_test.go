@@ -23,7 +23,7 @@ func transportPair(t *testing.T) (net *faultNet, a, b *Transport) {
 		meshes[id].Handle(kindEcho, echo)
 		meshes[id].SetPeers(memPeers(id, 1, 2))
 	}
-	a, b = meshes[1].Transport(allDurable{}), meshes[2].Transport(allDurable{})
+	a, b = servingTransport(meshes[1], shortLog{}), servingTransport(meshes[2], shortLog{})
 	t.Cleanup(func() {
 		a.Close()
 		b.Close()
@@ -109,16 +109,23 @@ func TestTransport_orderedAndNeverInTheWay(t *testing.T) {
 	}
 }
 
+// pipelined starts a pipeline to peer2 with one append in it.
+func pipelined(t *testing.T, from *Transport, args *raft.AppendEntriesRequest) (raft.AppendPipeline, raft.AppendFuture) {
+	t.Helper()
+	p, err := from.AppendEntriesPipeline(peer2, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := p.AppendEntries(args, &raft.AppendEntriesResponse{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, f
+}
+
 func TestPipeline_failureYieldsNothing(t *testing.T) {
 	_, a, b := transportPair(t)
-	p, err := a.AppendEntriesPipeline(peer2, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := p.AppendEntries(entry(1), &raft.AppendEntriesResponse{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p, f := pipelined(t, a, entry(1))
 	rpc := receiveRPC(t, b)
 	rpc.Respond(nil, errors.New("disk on fire"))
 	if err := f.Error(); err == nil || err.Error() != "disk on fire" {
@@ -135,18 +142,56 @@ func TestPipeline_failureYieldsNothing(t *testing.T) {
 	}
 }
 
+// Raft takes no answer after a refusal, and goes on sending until it has seen that.
+func TestPipeline_refusalEndsIt(t *testing.T) {
+	for name, refusal := range map[string]raft.AppendEntriesResponse{
+		"of an append": {Term: 1},
+		"of the term":  {Term: 2, Success: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, a, b := transportPair(t)
+			p, _ := pipelined(t, a, entry(1))
+			go func() {
+				for {
+					select {
+					case rpc := <-b.Consumer():
+						answer := refusal
+						rpc.Respond(&answer, nil)
+					case <-t.Context().Done():
+						return
+					}
+				}
+			}()
+			if f := <-p.Consumer(); f.Error() != nil || f.Response().Term != refusal.Term || f.Response().Success != refusal.Success {
+				t.Fatalf("answered %+v, %v", f.Response(), f.Error())
+			}
+			sent := make(chan error, 1)
+			go func() {
+				for i := uint64(2); ; i++ {
+					if _, err := p.AppendEntries(entry(i), &raft.AppendEntriesResponse{}); err != nil {
+						sent <- err
+						return
+					}
+				}
+			}()
+			select {
+			case err := <-sent:
+				if !errors.Is(err, errRefused) {
+					t.Error(err)
+				}
+			case <-time.After(10 * time.Second):
+				t.Error("an append waits for room that nobody makes")
+				p.Close()
+			}
+		})
+	}
+}
+
 func TestPipeline_closeEndsAll(t *testing.T) {
 	_, a, _ := transportPair(t)
-	p, err := a.AppendEntriesPipeline(peer2, "")
-	if err != nil {
-		t.Fatal(err)
-	}
 	large := entry(1)
 	large.Entries[0].Data = make([]byte, pipelineBytes)
-	f, err := p.AppendEntries(large, &raft.AppendEntriesResponse{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p, f := pipelined(t, a, large)
 	blocked := make(chan error, 1)
 	go func() {
 		_, err := p.AppendEntries(entry(2), &raft.AppendEntriesResponse{})
@@ -163,6 +208,25 @@ func TestPipeline_closeEndsAll(t *testing.T) {
 	}
 	if err := f.Error(); err == nil {
 		t.Error("the append under way did not end")
+	}
+}
+
+// Raft ends only when its calls have. A peer that stops at the same time is still
+// connected, and does not answer any more.
+func TestTransport_abandonedCallsEnd(t *testing.T) {
+	_, a, b := transportPair(t)
+	_, f := pipelined(t, a, entry(1))
+	called := make(chan error, 1)
+	go func() { called <- a.AppendEntries(peer2, "", entry(2), &raft.AppendEntriesResponse{}) }()
+	for range 2 {
+		receiveRPC(t, b) // and does not answer it
+	}
+	a.abandon()
+	if err := <-called; !errors.Is(err, errTransportClosed) {
+		t.Errorf("the call: %v", err)
+	}
+	if err := f.Error(); !errors.Is(err, errTransportClosed) {
+		t.Errorf("the append of a pipeline: %v", err)
 	}
 }
 
@@ -204,7 +268,7 @@ func TestTransport_nextInstance(t *testing.T) {
 	}()
 	receiveRPC(t, b) // taken and never answered
 	b.Close()
-	next := b.mesh.Transport(allDurable{})
+	next := servingTransport(b.mesh, allDurable{})
 	defer next.Close()
 	if err := <-done; err == nil {
 		t.Error("an unanswered vote succeeded")
@@ -298,10 +362,26 @@ func BenchmarkMesh_call(b *testing.B) {
 	})
 }
 
+// servingTransport is a transport that serves without a node.
+func servingTransport(m *Mesh, local replica) *Transport {
+	t := m.Transport(local)
+	t.serve()
+	return t
+}
+
 // allDurable is a log that is always on stable storage.
 type allDurable struct{}
 
 func (allDurable) Durable() uint64                  { return math.MaxUint64 }
 func (allDurable) Flush(<-chan struct{}) error      { return nil }
 func (allDurable) SilentLeader() raft.ServerAddress { return "" }
+func (allDurable) Term() uint64                     { return 0 }
+func (allDurable) Begin() uint64                    { return 0 }
+func (allDurable) Voter(wanted string) string       { return wanted }
 func (allDurable) Refused(_, _ uint64)              {}
+
+// shortLog is one that a follower can't lack many entries of, however slow a
+// test runs.
+type shortLog struct{ allDurable }
+
+func (shortLog) Durable() uint64 { return pipelineLag }

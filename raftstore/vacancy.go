@@ -131,3 +131,62 @@ func (t *Transport) standForElection() {
 	case <-t.done:
 	}
 }
+
+// followExcluded has this member stand for election while nobody leads and the
+// newest membership in its log, which was never agreed, has no vote for it. Raft
+// lets no such member stand, but it may be the only one that can be elected: its
+// log is longer than those of the others, who need its vote by the membership they
+// know (section 4.2.2 of Ongaro's dissertation). It leads until that membership is
+// agreed. Whoever is asked at once to stand asks for no pre-votes; it does so here.
+func (n *Node) followExcluded() {
+	for pause(n.ctx, n.cfg.ElectionTimeout); n.ctx.Err() == nil; pause(n.ctx, n.cfg.ElectionTimeout) {
+		if ids := n.excludedBy(); ids != nil && n.wantedBy(ids) {
+			n.cfg.Log.Info().Msg("standing for election although the newest membership, which was not agreed, is without this member")
+			n.raft().transport.standForElection()
+		}
+	}
+}
+
+// votes reports whether the newest membership has a vote for this member. One that
+// leads without only has that membership agreed: see followExcluded.
+func (n *Node) votes() bool { return slices.Contains(voters(n.configuration()), n.cfg.Self) }
+
+// excludedBy are the voters of the newest membership, if nobody leads and this
+// member has a vote in the agreed one only.
+func (n *Node) excludedBy() []uint64 {
+	_, agreed := n.Membership()
+	ids := voters(n.configuration())
+	if n.leadership().Leader != 0 || slices.Contains(ids, n.cfg.Self) || !slices.Contains(voters(encodeConfiguration(agreed)), n.cfg.Self) {
+		return nil
+	}
+	return ids
+}
+
+// wantedBy reports whether a majority of ids would vote for this member.
+func (n *Node) wantedBy(ids []uint64) bool {
+	var last raft.Log
+	if index, err := n.logs.LastIndex(); err != nil || n.logs.GetLog(index, &last) != nil {
+		return false
+	}
+	t := n.raft().transport
+	req := &raft.RequestPreVoteRequest{
+		RPCHeader: raft.RPCHeader{
+			ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(serverID(n.cfg.Self)), Addr: []byte(t.LocalAddr()),
+		},
+		Term: n.Term() + 1, LastLogIndex: last.Index, LastLogTerm: last.Term,
+	}
+	granted := make(chan bool, len(ids))
+	for _, id := range ids {
+		go func() {
+			var resp raft.RequestPreVoteResponse
+			granted <- t.RequestPreVote(serverID(id), "", req, &resp) == nil && resp.Granted
+		}()
+	}
+	yes := 0
+	for range ids {
+		if <-granted {
+			yes++
+		}
+	}
+	return yes > len(ids)/2
+}

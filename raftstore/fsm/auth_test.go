@@ -4,8 +4,10 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -196,11 +198,9 @@ func authHistory(t *testing.T, rng *rand.Rand, n int) [][]byte {
 				KindPut:                  &pb.PutRequest{Key: key()},
 			}
 			kind := KindPut
-			for k := range kinds { // sorted by nothing; the entry is what counts
-				if kind = k; rng.IntN(3) == 0 {
-					kind = KindPut
-				}
-				break
+			if rng.IntN(3) != 0 {
+				sorted := slices.Sorted(maps.Keys(kinds))
+				kind = sorted[rng.IntN(len(sorted))]
 			}
 			origin := Origin{User: pick(users), AuthRevision: uint64(rng.IntN(60))}
 			if rng.IntN(3) == 0 {

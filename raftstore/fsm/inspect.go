@@ -27,8 +27,12 @@ type Inspected struct {
 // must not be in use. Errors: fs.ErrNotExist, ErrInUse, ErrCorrupt,
 // ErrNewerFormat.
 func Inspect(path string) (found Inspected, err error) {
-	if _, err := os.Stat(path); err != nil {
+	info, err := os.Stat(path)
+	if err != nil {
 		return found, err
+	}
+	if info.Size() == 0 { // which bbolt cannot read without writing
+		return Inspected{Members: &Members{}}, nil
 	}
 	if err := checkFile(path); err != nil {
 		return found, err

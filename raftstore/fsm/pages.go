@@ -83,6 +83,9 @@ func checkPages(f *os.File) error {
 	if err != nil {
 		return err
 	}
+	if info.Size() == 0 {
+		return nil // bbolt made it, and came no further
+	}
 	m, err := newestMeta(f)
 	if err != nil {
 		return err

@@ -71,6 +71,9 @@ func peak(t *testing.T) int {
 // A look at a snapshot reads all of it, and has no more of it in memory than a
 // step, beside the keys.
 func TestInspectSnapshot_takesLittleMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short: measures memory, which means nothing under the race detector")
+	}
 	const records = 3000 // 200 MiB
 	path := bigSnapshot(t, records)
 	debug.FreeOSMemory() // what making it has left
