@@ -128,3 +128,40 @@ func TestAnswers_manyLongOnes(t *testing.T) {
 		t.Errorf("%d bytes are left", n)
 	}
 }
+
+// A write that was applied is never answered as one that was not proposed, also
+// where there is no room for what it reads.
+func TestAnswers_writeWithoutRoomIsNotRefused(t *testing.T) {
+	f := newFixtures(t, 1)[0]
+	f.cfg.RequestTimeout = time.Second
+	f.answers.limit = 8 << 20
+	f.begin(t)
+	for _, k := range []string{"p1", "p2", "p3", "p4"} {
+		if _, err := f.Put(limited(t), &pb.PutRequest{Key: []byte(k), Value: make([]byte, 900<<10)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Clients who do not read hold all that there is.
+	ctx, held := WithAnswer(limited(t))
+	held.of = f.answers
+	if err := held.reserve(ctx, f.answers.limit); err != nil {
+		t.Fatal(err)
+	}
+	defer held.Sent()
+
+	ctx, _ = WithAnswer(limited(t))
+	_, err := f.Txn(ctx, &pb.TxnRequest{Success: []*pb.RequestOp{
+		putOp(&pb.PutRequest{Key: []byte("x"), Value: []byte("applied")}),
+		{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte("p"), RangeEnd: []byte("q")}}},
+	}})
+	if err == nil {
+		t.Fatal("there was room")
+	}
+	read, rerr := f.Range(limited(t), &pb.RangeRequest{Key: []byte("x")})
+	if rerr != nil {
+		t.Fatal(rerr)
+	}
+	if read.Count == 1 && errors.Is(err, ErrTooManyRequests) {
+		t.Errorf("%q, which says that nothing was proposed, for a transaction that was applied", err)
+	}
+}

@@ -37,6 +37,18 @@ func (m *Member) Authorize(ctx context.Context, method string, req any) error {
 	return allowed(ctx, m.View(), method, req)
 }
 
+// Confirm decides like Authorize, on a state that has everything acknowledged before
+// the call, also where the answer is yes: for what the others agree to without knowing
+// who asked. Errors: those of auth.Authorize and of a read.
+func (m *Member) Confirm(ctx context.Context, method string, req any) error {
+	ctx, cancel := m.bounded(ctx)
+	defer cancel()
+	if err := m.linearize(ctx); err != nil {
+		return err
+	}
+	return allowed(ctx, m.View(), method, req)
+}
+
 // touchTimeouts is for how many election timeouts a member without a leader answers
 // from what it knows while authentication is on.
 const touchTimeouts = 10

@@ -121,7 +121,7 @@ func (f *fixture) begin(t testing.TB) {
 	node, err := raftstore.Open(raftstore.Config{
 		Dir: filepath.Join(f.dir, "wal"), Self: f.ID(), Mesh: f.peer, Machine: f.machine, Bootstrap: f.conf, Join: f.joins,
 		OpenTerm:        func(term uint64) []byte { return OpenTerm(f.ID(), term) },
-		ElectionTimeout: testElection, RequestTimeout: 5 * time.Second, PreVote: true,
+		ElectionTimeout: testElection, RequestTimeout: f.cfg.RequestTimeout, PreVote: true,
 		Log: zerolog.Nop(), Registry: f.reg,
 	})
 	if err != nil {

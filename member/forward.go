@@ -37,13 +37,15 @@ func (m *Member) propose(ctx context.Context, lead raftstore.Leadership, msg []b
 		_, err := m.mesh.Call(ctx, lead.Leader, raftstore.KindForward, msg)
 		return err
 	}, func() bool {
+		// Who knows no leader for a while, as when it is cut off, may come back to
+		// the same one in the same term, and nobody else leads that.
 		now, _ := m.node.Leadership()
-		return now == lead
+		return now.Term == lead.Term
 	})
 }
 
 // resend asks the leader of one term to take a batch, until it answers, or same
-// says that it may lead no more. Once a connection was lost in between, the
+// says that the term is over. Once a connection was lost in between, the
 // batch may be there: then no later refusal is definite, asking that leader
 // again is safe, because it takes a batch once, and asking anybody else is not.
 func resend(ctx context.Context, ask func() error, same func() bool) error {

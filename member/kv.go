@@ -135,19 +135,25 @@ func (m *Member) pay(ctx context.Context, o *kv.Owed) error {
 	defer m.committer.kick() // compactions may have waited for it
 	defer o.Drop()
 	err := answerWithin(ctx, m, o.Pay)
-	if errors.Is(err, kv.ErrClosed) { // an install took the place of what was to be read
+	// An install took the place of what was to be read. Or there is no room, and that
+	// would say that nothing was proposed, when it is applied.
+	if errors.Is(err, kv.ErrClosed) || errors.Is(err, ErrTooManyRequests) {
 		return ErrTimeout
 	}
 	return err
 }
 
 // read answers from the newest view, on which it also is authorized. Where an
-// install closed the file of that view meanwhile, there is a newer one.
+// install closed the file of that view meanwhile, or a compaction took from it what
+// was to be read, there is a newer one. A revision that was asked for is compacted in
+// that one too.
 func read[T any](m *Member, answer func(*fsm.View) (T, error)) (T, error) {
 	for {
 		v := m.View()
 		resp, err := answer(v)
-		if !errors.Is(err, kv.ErrClosed) || m.View().KV == v.KV {
+		closed := errors.Is(err, kv.ErrClosed) && m.View().KV != v.KV
+		compacted := errors.Is(err, kv.ErrCompacted) && m.View().KV.CompactRev() != v.KV.CompactRev()
+		if !closed && !compacted {
 			return resp, err
 		}
 	}
@@ -171,7 +177,8 @@ func (m *Member) await(ctx context.Context, serializable bool) error {
 }
 
 // linearize returns when this member's state holds everything acknowledged
-// anywhere before the call.
+// anywhere before the call. It ends without a leader, too: a client that sets no
+// deadline has to learn that it should ask another member.
 func (m *Member) linearize(ctx context.Context) error {
 	err := m.node.ReadIndex(ctx)
 	switch {

@@ -2,7 +2,6 @@ package member
 
 import (
 	"errors"
-	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -18,7 +17,7 @@ const (
 	// without a leader.
 	leaseClockInterval = time.Second
 	// renewPause is how long renewals are collected for one entry.
-	renewPause = 10 * time.Millisecond
+	renewPause = 25 * time.Millisecond
 	// maxRenewals bounds the renewals of one entry.
 	maxRenewals = 4096
 	// maxEnding bounds the leases that end in one entry, one per tick, and with
@@ -173,13 +172,14 @@ func (m *Member) endLeases() {
 func (m *Member) confirmLead(term uint64) bool {
 	ctx, cancel := m.bounded(m.ctx)
 	defer cancel()
+	gaps := m.lessor.gaps.Load()
 	if m.node.ReadIndex(ctx) != nil {
 		return false
 	}
 	if lead, _ := m.node.Leadership(); lead.Leader != m.cfg.ID || lead.Term != term {
 		return false
 	}
-	m.lessor.confirm(term)
+	m.lessor.confirm(term, gaps)
 	return true
 }
 
@@ -203,7 +203,10 @@ func (m *Member) portions(ids []int64) (parts [][]int64) {
 // knows, and so nobody may renew them. It reports false when the member stops.
 func (m *Member) endAll(term uint64, ids []int64) bool {
 	for m.lessor.leads() == term {
-		err := m.propose1(fsm.KindLeaseExpire, &conclavepb.LeaseExpire{Term: term, Ids: slices.Clone(ids)})
+		if ids = m.lessor.stillEnding(ids); len(ids) == 0 {
+			return true
+		}
+		err := m.propose1(fsm.KindLeaseExpire, &conclavepb.LeaseExpire{Term: term, Ids: ids})
 		switch {
 		case err == nil, errors.Is(err, fsm.ErrDeposed):
 			return true

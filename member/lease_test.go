@@ -198,3 +198,77 @@ func TestLease_withoutLeader(t *testing.T) {
 		t.Errorf("renewal: %v", err)
 	}
 }
+
+// An answer to who leads that was there before the process stood still says nothing
+// about what was meanwhile.
+func TestLease_confirmedBeforeAGap(t *testing.T) {
+	f := startCluster(t, 1)[0]
+	l := f.lessor
+	for limit := limited(t); l.leads() == 0; time.Sleep(time.Millisecond) {
+		if limit.Err() != nil {
+			t.Fatal("no leader")
+		}
+	}
+	term := l.leads()
+	ticked, confirmed := make(chan struct{}), make(chan bool)
+	l.mu.Lock()
+	go func() {
+		l.tick() // lead's first thing after the gap
+		close(ticked)
+	}()
+	time.Sleep(100 * time.Millisecond)
+	go func() { confirmed <- f.confirmLead(term) }()
+	time.Sleep(300 * time.Millisecond) // it asks, has the answer, and waits behind tick for mu, which nothing tells
+	since := l.since
+	l.since = func() time.Duration { return since() + time.Hour }
+	l.mu.Unlock()
+	<-ticked
+	<-confirmed
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.confirmed {
+		t.Error("promises are made after a gap of an hour, in which others may have led")
+	}
+}
+
+// A lease that was revoked and granted anew, while its end was about to be agreed, is
+// another lease.
+func TestLease_grantedAnewWhileItEnds(t *testing.T) {
+	f := startCluster(t, 1)[0]
+	ctx := limited(t)
+	if _, err := f.LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: 7, TTL: 5}); err != nil {
+		t.Fatal(err)
+	}
+	// While keys do not change endLeases takes no lease, so that it is this test that does.
+	corrupt := &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, MemberID: uint64(f.cfg.ID), Alarm: pb.AlarmType_CORRUPT}
+	if _, err := f.Alarm(ctx, corrupt); err != nil {
+		t.Fatal(err)
+	}
+	var term uint64
+	var ids []int64
+	for len(ids) == 0 { // what endLeases does, one step after the other
+		if ctx.Err() != nil {
+			t.Fatal("the lease does not end")
+		}
+		term, ids = f.lessor.ended(maxEnding)
+		time.Sleep(time.Millisecond)
+	}
+	corrupt.Action = pb.AlarmRequest_DEACTIVATE
+	if _, err := f.Alarm(ctx, corrupt); err != nil {
+		t.Fatal(err)
+	}
+	// Meanwhile it confirms its lead, or has the end of others agreed.
+	if _, err := f.LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: 7}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: 7, TTL: 600}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Put(ctx, &pb.PutRequest{Key: []byte("k"), Lease: 7}); err != nil {
+		t.Fatal(err)
+	}
+	f.endAll(term, ids)
+	if resp, err := f.Range(ctx, &pb.RangeRequest{Key: []byte("k")}); err != nil || resp.Count != 1 {
+		t.Errorf("the key of a lease with 600 s to live is gone: %v, %v", resp, err)
+	}
+}

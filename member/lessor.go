@@ -3,6 +3,7 @@ package member
 import (
 	"container/heap"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +46,7 @@ type lessor struct {
 	opened  atomic.Uint64 // newest term that is known to have begun
 	expired atomic.Uint64 // leases that ended
 	renewed atomic.Uint64 // renewals granted
+	gaps    atomic.Uint64 // that were noticed; written with mu held
 
 	mu        sync.Mutex
 	term      uint64 // term that this member leads; 0: none
@@ -64,7 +66,7 @@ type tenancy struct {
 	ttl      int64 // granted, in seconds
 	agreed   int64 // deadline that every member knows
 	deadline int64 // deadline promised
-	listed   int64 // deadline under which it is in the queue: at most the real one
+	listed   int64 // when the queue has it looked at: not after the real deadline, but while due
 	due      bool  // in lessor.due
 	ending   bool  // its end is being agreed; nothing renews it
 	left     bool  // gone, and perhaps still in the queue
@@ -135,6 +137,7 @@ func (l *lessor) changed(changes []kv.LeaseChange) {
 	if len(l.leases) == 0 {
 		// The clock stood still. That is a gap like others.
 		l.clock, l.ticked, l.confirmed = l.now(), l.since(), false
+		l.gaps.Add(1)
 		signal(l.wake)
 	}
 	now := l.now()
@@ -210,17 +213,18 @@ func (l *lessor) tick() (busy, confirmed bool) {
 	defer l.mu.Unlock()
 	if l.since()-l.ticked >= leaseMaxStep {
 		l.confirmed = false
+		l.gaps.Add(1)
 	}
 	l.clock, l.ticked = l.now(), l.since()
 	return l.term != 0 && len(l.leases) > 0, l.confirmed
 }
 
-// confirm notes that this member was found to lead in term after the gap that
-// was noticed before asking.
-func (l *lessor) confirm(term uint64) {
+// confirm notes that this member was found to lead in term, as an answer to what
+// was asked when so many gaps had been noticed.
+func (l *lessor) confirm(term, gaps uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.term == term && l.since()-l.ticked < leaseMaxStep && !l.confirmed {
+	if l.term == term && l.gaps.Load() == gaps && l.since()-l.ticked < leaseMaxStep && !l.confirmed {
 		l.confirmed = true
 		l.tell()
 	}
@@ -243,6 +247,9 @@ func (l *lessor) ended(n int) (term uint64, ids []int64) {
 		case t.deadline > now: // renewed since
 			t.listed = t.deadline
 			heap.Fix(&l.queue, 0)
+		case t.due: // somebody renewed it in time, and has it once that is agreed
+			t.listed = now + leaseTick.Milliseconds()
+			heap.Fix(&l.queue, 0)
 		default:
 			heap.Pop(&l.queue)
 			t.ending = true
@@ -250,6 +257,17 @@ func (l *lessor) ended(n int) (term uint64, ids []int64) {
 		}
 	}
 	return l.term, ids
+}
+
+// stillEnding is what is left of leases whose end is to be agreed: one that was
+// revoked meanwhile, and perhaps granted anew, is none of them.
+func (l *lessor) stillEnding(ids []int64) []int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(ids), func(id int64) bool {
+		t := l.leases[id]
+		return t == nil || !t.ending
+	})
 }
 
 // spare gives leases back whose end was not proposed.
@@ -260,7 +278,7 @@ func (l *lessor) spare(term uint64, ids []int64) {
 		return
 	}
 	for _, id := range ids {
-		if t := l.leases[id]; t != nil {
+		if t := l.leases[id]; t != nil && t.ending {
 			t.ending = false
 			l.list(t)
 		}

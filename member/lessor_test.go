@@ -25,7 +25,7 @@ func newTestLessor(clock int64, leases ...kv.Lease) *testLessor {
 	for _, e := range leases {
 		l.changed([]kv.LeaseChange{{Lease: e}})
 	}
-	l.confirm(1)
+	l.confirm(1, l.gaps.Load())
 	return l
 }
 
@@ -93,7 +93,7 @@ func TestLessor_gap(t *testing.T) {
 	if busy, confirmed := l.tick(); !busy || confirmed {
 		t.Errorf("busy %v, confirmed %v", busy, confirmed)
 	}
-	l.confirm(1)
+	l.confirm(1, l.gaps.Load())
 	if left, _, err := l.remaining(1); left != 1 || err != nil {
 		t.Errorf("after the gap the lease has %d s, %v", left, err)
 	}
@@ -198,7 +198,7 @@ func TestLessor_renewalsOfOneCallTogether(t *testing.T) {
 		if _, _, due, _ := l.takeDue(n); len(due) != 0 {
 			t.Fatalf("%d renewals are to be agreed by a leader that is not confirmed", len(due))
 		}
-		l.confirm(1)
+		l.confirm(1, l.gaps.Load())
 		synctest.Wait()
 		_, clock, due, _ := l.takeDue(n)
 		if len(due) != n {
@@ -240,4 +240,29 @@ func TestLessor_renewalsThatAreLeft(t *testing.T) {
 			cancel()
 		}
 	})
+}
+
+// A lease whose renewal was asked for in time does not end while that is being agreed.
+func TestLessor_renewalUnderWayAtTheEnd(t *testing.T) {
+	l := newTestLessor(0, kv.Lease{ID: 1, TTL: 3, Deadline: 3000})
+	l.run(2500 * time.Millisecond)
+	if _, news, _, err := l.prolong(1); news == nil || err != nil { // half a second before the end
+		t.Fatalf("answered at once, %v", err)
+	}
+	_, clock, ids, _ := l.takeDue(10)
+	if len(ids) != 1 {
+		t.Fatalf("to be agreed: %v", ids)
+	}
+	l.run(time.Second) // which agreeing takes
+	if _, ids := l.ended(10); len(ids) != 0 {
+		t.Errorf("%v ends while its renewal is being agreed", ids)
+	}
+	l.changed([]kv.LeaseChange{{Lease: kv.Lease{ID: 1, TTL: 3, Deadline: clock + 3000}}})
+	if ttl, _, _, err := l.prolong(1); ttl <= 0 || err != nil {
+		t.Errorf("after it was agreed: %d, %v", ttl, err)
+	}
+	l.run(4 * time.Second)
+	if _, ids := l.ended(10); len(ids) != 1 {
+		t.Errorf("%v ended, want 1", ids)
+	}
 }

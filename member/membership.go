@@ -9,6 +9,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/conclave-kv/conclave/auth"
 	"github.com/conclave-kv/conclave/raftstore"
 	"github.com/conclave-kv/conclave/raftstore/fsm"
 )
@@ -25,7 +26,7 @@ func (m *Member) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (*pb.Mem
 		c.Op = raftstore.OpAddLearner
 	}
 	c.ID = m.newID(c.PeerURLs)
-	members, err := m.changeMembers(ctx, c)
+	members, err := m.changeMembers(ctx, pb.Cluster_MemberAdd_FullMethodName, r, c)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +47,7 @@ func (m *Member) newID(urls []string) uint64 {
 
 // MemberPromote gives a learner that has caught up its vote.
 func (m *Member) MemberPromote(ctx context.Context, r *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
-	members, err := m.changeMembers(ctx, raftstore.Change{Op: raftstore.OpPromote, ID: r.ID})
+	members, err := m.changeMembers(ctx, pb.Cluster_MemberPromote_FullMethodName, r, raftstore.Change{Op: raftstore.OpPromote, ID: r.ID})
 	if err != nil {
 		return nil, err
 	}
@@ -56,17 +57,23 @@ func (m *Member) MemberPromote(ctx context.Context, r *pb.MemberPromoteRequest) 
 // MemberUpdate changes the peer URLs of a member.
 func (m *Member) MemberUpdate(ctx context.Context, r *pb.MemberUpdateRequest) (*pb.MemberUpdateResponse, error) {
 	c := raftstore.Change{Op: raftstore.OpUpdate, ID: r.ID, PeerURLs: slices.Sorted(slices.Values(r.PeerURLs))}
-	members, err := m.changeMembers(ctx, c)
+	members, err := m.changeMembers(ctx, pb.Cluster_MemberUpdate_FullMethodName, r, c)
 	if err != nil {
 		return nil, err
 	}
 	return &pb.MemberUpdateResponse{Header: m.Header(0), Members: members}, nil
 }
 
+// Relocate is MemberUpdate of this member by itself.
+func (m *Member) Relocate(ctx context.Context, peerURLs []string) error {
+	_, err := m.MemberUpdate(auth.AsMember(ctx), &pb.MemberUpdateRequest{ID: m.cfg.ID, PeerURLs: peerURLs})
+	return err
+}
+
 // MemberRemove removes a member for ever. Where it leads, it hands leadership
 // to another voter first.
 func (m *Member) MemberRemove(ctx context.Context, r *pb.MemberRemoveRequest) (*pb.MemberRemoveResponse, error) {
-	members, err := m.changeMembers(ctx, raftstore.Change{Op: raftstore.OpRemove, ID: r.ID})
+	members, err := m.changeMembers(ctx, pb.Cluster_MemberRemove_FullMethodName, r, raftstore.Change{Op: raftstore.OpRemove, ID: r.ID})
 	if err != nil {
 		return nil, err
 	}
@@ -75,11 +82,12 @@ func (m *Member) MemberRemove(ctx context.Context, r *pb.MemberRemoveRequest) (*
 
 // changeMembers has one change agreed, and returns the members as they are on
 // this member after it. The change is made against the membership that the
-// checks looked at; when that has changed meanwhile, they are made again.
-func (m *Member) changeMembers(ctx context.Context, c raftstore.Change) ([]*pb.Member, error) {
+// checks looked at; when that has changed meanwhile, they are made again. That the
+// request req of a method is allowed is confirmed before it is sent to the leader.
+func (m *Member) changeMembers(ctx context.Context, method string, req any, c raftstore.Change) ([]*pb.Member, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.RequestTimeout)
 	defer cancel()
-	for uncertain := false; ; {
+	for uncertain, confirmed := false, false; ; {
 		leading, changed := m.node.Leadership()
 		tableChanged := m.Changed()
 		prev, _ := m.node.Membership()
@@ -92,6 +100,12 @@ func (m *Member) changeMembers(ctx context.Context, c raftstore.Change) ([]*pb.M
 		}
 		if err := m.mayChange(c, view.Members); err != nil && !uncertain {
 			return nil, err
+		}
+		if !confirmed {
+			if err := m.Confirm(ctx, method, req); err != nil {
+				return nil, err
+			}
+			confirmed = true
 		}
 		index, err := m.requestChange(ctx, leading, prev, c)
 		switch {

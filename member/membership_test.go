@@ -70,10 +70,11 @@ func hasStarted(id uint64) func([]*pb.Member) bool {
 	return func(members []*pb.Member) bool { return row(members, id) != nil && row(members, id).Name != "" }
 }
 
-// grow adds a member through f, starts it, and waits until it has published its
-// name there.
+// grow adds a member through f, which has to know that itself has started, starts
+// it, and waits until it has published its name there.
 func grow(t testing.TB, f *fixture, learner bool) *fixture {
 	t.Helper()
+	awaitTable(t, f, "its own name", hasStarted(f.ID()))
 	ln, url := reserve(t)
 	resp, err := f.MemberAdd(limited(t), &pb.MemberAddRequest{PeerURLs: []string{url}, IsLearner: learner})
 	if err != nil {

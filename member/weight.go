@@ -2,11 +2,13 @@ package member
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/conclave-kv/conclave/auth"
 	"github.com/conclave-kv/conclave/kv"
 	"github.com/conclave-kv/conclave/raftstore/fsm"
 )
@@ -66,6 +68,47 @@ func weighOps(v *kv.View, ops []*pb.RequestOp) (w weight) {
 	return w
 }
 
+// weighRights is how many keys a decision looks at, while the request is applied: all
+// those of each lease that it attaches keys to, once.
+func weighRights(v *fsm.View, user string, msg proto.Message) (keys int) {
+	u := v.Auth.User(user)
+	if u == nil || slices.Contains(u.Roles(), auth.Root) {
+		return 0
+	}
+	switch r := msg.(type) {
+	case *pb.PutRequest:
+		keys = leaseKeys(v.KV, r.GetLease())
+	case *pb.TxnRequest:
+		leases := make(map[int64]struct{})
+		leasesOf(leases, r)
+		for id := range leases {
+			keys += leaseKeys(v.KV, id)
+		}
+	}
+	return keys
+}
+
+func leaseKeys(v *kv.View, id int64) int {
+	if id == 0 {
+		return 0
+	}
+	return v.LeaseKeyCount(id)
+}
+
+// leasesOf adds the leases that a transaction attaches keys to.
+func leasesOf(leases map[int64]struct{}, r *pb.TxnRequest) {
+	for _, ops := range [2][]*pb.RequestOp{r.GetSuccess(), r.GetFailure()} {
+		for _, op := range ops {
+			if id := op.GetRequestPut().GetLease(); id != 0 {
+				leases[id] = struct{}{}
+			}
+			if nested := op.GetRequestTxn(); nested != nil {
+				leasesOf(leases, nested)
+			}
+		}
+	}
+}
+
 func (w *weight) add(o weight) {
 	w.keys += o.keys
 	w.bytes += o.bytes
@@ -104,7 +147,11 @@ func (w *waiter) endTurn() {
 
 // agree has a client's request agreed and applied.
 func (m *Member) agree(ctx context.Context, kind fsm.Kind, msg proto.Message) (any, error) {
-	origin, w := m.origin(ctx), weigh(m.View().KV, msg)
+	v := m.View()
+	origin, w := m.origin(ctx), weigh(v.KV, msg)
+	if origin.User != "" {
+		w.keys += weighRights(v, origin.User, msg)
+	}
 	if w.bytes > maxKept {
 		return nil, ErrRequestTooLarge
 	}

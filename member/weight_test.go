@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/conclave-kv/conclave/raftstore/fsm"
@@ -148,6 +149,47 @@ func TestWeigh_ranges(t *testing.T) {
 	} {
 		if c.got != c.want {
 			t.Errorf("%s: %+v, want %+v", name, c.got, c.want)
+		}
+	}
+}
+
+// What deciding about a request looks at counts too: all keys of each lease that it
+// attaches keys to, once, unless root asks, about whom nothing is looked at.
+func TestWeighRights_leases(t *testing.T) {
+	m := startCluster(t, 1)[0]
+	for _, user := range []string{"root", "alice"} {
+		if _, err := m.UserAdd(limited(t), &pb.AuthUserAddRequest{Name: user, Options: &authpb.UserAddOptions{NoPassword: true}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := m.UserGrantRole(limited(t), &pb.AuthUserGrantRoleRequest{User: "root", Role: "root"}); err != nil {
+		t.Fatal(err)
+	}
+	for id := range int64(2) {
+		if _, err := m.LeaseGrant(limited(t), &pb.LeaseGrantRequest{ID: 7 + id, TTL: 100}); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 5 {
+			if _, err := m.Put(limited(t), &pb.PutRequest{Key: fmt.Appendf(nil, "leased%d-%d", id, i), Lease: 7 + id}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	put := &pb.PutRequest{Key: []byte("k"), Lease: 7}
+	other := &pb.PutRequest{Key: []byte("l"), Lease: 8}
+	txn := &pb.TxnRequest{Success: []*pb.RequestOp{putOp(put), putOp(put)}, Failure: []*pb.RequestOp{
+		{Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{Success: []*pb.RequestOp{putOp(put), putOp(other)}}}},
+	}}
+	v := m.View()
+	for name, c := range map[string]struct{ got, want int }{
+		"put":         {weighRights(v, "alice", put), 5},
+		"no lease":    {weighRights(v, "alice", &pb.PutRequest{Key: []byte("k")}), 0},
+		"transaction": {weighRights(v, "alice", txn), 10},
+		"root":        {weighRights(v, "root", txn), 0},
+		"unknown":     {weighRights(v, "nobody", txn), 0},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: %d keys, want %d", name, c.got, c.want)
 		}
 	}
 }
