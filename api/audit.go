@@ -45,7 +45,6 @@ type audited struct {
 	record  audit.Record
 	level   audit.Level // from which on it is recorded when it is allowed
 	further bool        // see follow
-	served  bool        // some of the answer was sent: whatever comes then, it was allowed
 }
 
 // begun is a pool: a record is large, and is copied when it is added.
@@ -86,13 +85,6 @@ func (c *audited) follow(further bool) {
 	}
 }
 
-// sent notes that some of the answer of a stream was.
-func (c *audited) sent() {
-	if c != nil {
-		c.served = true
-	}
-}
-
 // admit refuses a request that would have to be recorded and cannot be.
 func (c *audited) admit(ctx context.Context) error {
 	if c == nil || c.further || !c.by.log.Records(c.level) {
@@ -104,6 +96,12 @@ func (c *audited) admit(ctx context.Context) error {
 // end makes the record, if the request is worth one. err is as it came from who
 // answered, sent as the client gets it; resp may be nil.
 func (c *audited) end(ctx context.Context, resp any, err, sent error) {
+	c.endStream(ctx, resp, false, err, sent)
+}
+
+// endStream is end for a stream. served says that some of the answer was sent: whatever
+// came then, it was allowed.
+func (c *audited) endStream(ctx context.Context, resp any, served bool, err, sent error) {
 	if c == nil {
 		return
 	}
@@ -115,7 +113,7 @@ func (c *audited) end(ctx context.Context, resp any, err, sent error) {
 	id := auth.FromContext(ctx)
 	enabled := c.by.who.backend.AuthView().Enabled()
 	switch {
-	case err == nil, c.served:
+	case err == nil, served:
 		r.Decision = audit.Allowed
 	case enabled && c.by.denied(id, err), refusedCode(status.Code(sent)):
 		r.Decision, c.level = audit.RefusedRight, audit.Denied

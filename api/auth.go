@@ -24,6 +24,8 @@ type AuthBackend interface {
 	// Authorize decides about a request of whoever asks in ctx. All other methods of
 	// a Backend decide by themselves where auth.OnState says so.
 	Authorize(ctx context.Context, method string, req any) error
+	// Confirm is Authorize on what is agreed by now, and asks the other members.
+	Confirm(ctx context.Context, method string, req any) error
 
 	// The rest is etcd's Auth service. Passwords are gone from requests afterwards.
 	AuthEnable(context.Context, *pb.AuthEnableRequest) (*pb.AuthEnableResponse, error)

@@ -51,6 +51,9 @@ func newFakeBackend() *fakeBackend {
 // AuthView is of a cluster without users.
 func (b *fakeBackend) AuthView() *auth.View { return &auth.View{} }
 
+// Confirm allows everything.
+func (b *fakeBackend) Confirm(context.Context, string, any) error { return nil }
+
 // Changed is never closed.
 func (b *fakeBackend) Changed() <-chan struct{} { return nil }
 

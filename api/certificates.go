@@ -24,12 +24,17 @@ var (
 // whatever else the port speaks.
 type certificates struct {
 	conclavepb.UnimplementedPKIServer
-	issuer conclavepb.PKIServer
+	issuer  conclavepb.PKIServer
+	backend AuthBackend
 }
 
 // Issue has a certificate signed.
 func (c *certificates) Issue(ctx context.Context, r *conclavepb.IssueRequest) (*conclavepb.IssueResponse, error) {
 	if err := requireTLS(ctx); err != nil {
+		return nil, err
+	}
+	// Nobody else is asked whether the caller may, and a certificate lasts.
+	if err := c.backend.Confirm(ctx, conclavepb.PKI_Issue_FullMethodName, r); err != nil {
 		return nil, err
 	}
 	resp, err := c.issuer.Issue(ctx, r)

@@ -66,14 +66,54 @@ func (linkInfo) AuthType() string { return "gateway" }
 type callers struct {
 	mu   sync.Mutex
 	last uint64
-	open map[string]*peer.Peer // by ticket
+	open map[string]*caller // by ticket
 }
 
-func newCallers() *callers { return &callers{open: make(map[string]*peer.Peer)} }
+// caller is who made one of them.
+type caller struct {
+	*peer.Peer
+	mu   sync.Mutex
+	left bool
+	kept []func()
+}
+
+// callerInContext is the key of a JSON call's caller in its context.
+type callerInContext struct{}
+
+// callerOf returns the caller of a JSON call, nil for a gRPC one.
+func callerOf(ctx context.Context) *caller {
+	c, _ := ctx.Value(callerInContext{}).(*caller)
+	return c
+}
+
+// atEnd has fn called when the HTTP request has its answer, or has gone.
+func (c *caller) atEnd(fn func()) {
+	c.mu.Lock()
+	left := c.left
+	if !left {
+		c.kept = append(c.kept, fn)
+	}
+	c.mu.Unlock()
+	if left {
+		fn()
+	}
+}
+
+// leave calls what waits for the end.
+func (c *caller) leave() {
+	c.mu.Lock()
+	c.left = true
+	c.mu.Unlock()
+	for _, fn := range c.kept {
+		fn()
+	}
+}
+
+func newCallers() *callers { return &callers{open: make(map[string]*caller)} }
 
 // enter gives the caller of r a ticket, which is good until leave.
 func (c *callers) enter(r *http.Request) (ticket string, leave func()) {
-	p := &peer.Peer{Addr: addrText(r.RemoteAddr)}
+	p := &caller{Peer: &peer.Peer{Addr: addrText(r.RemoteAddr)}}
 	if r.TLS != nil {
 		p.AuthInfo = credentials.TLSInfo{
 			State:          *r.TLS,
@@ -87,8 +127,9 @@ func (c *callers) enter(r *http.Request) (ticket string, leave func()) {
 	c.open[ticket] = p
 	return ticket, func() {
 		c.mu.Lock()
-		defer c.mu.Unlock()
 		delete(c.open, ticket)
+		c.mu.Unlock()
+		p.leave()
 	}
 }
 
@@ -111,10 +152,10 @@ func identify(ctx context.Context) (context.Context, error) {
 	if caller == nil {
 		return ctx, errUnknownCaller
 	}
-	return peer.NewContext(ctx, caller), nil
+	return context.WithValue(peer.NewContext(ctx, caller.Peer), callerInContext{}, caller), nil
 }
 
-func (c *callers) find(ticket string) *peer.Peer {
+func (c *callers) find(ticket string) *caller {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.open[ticket]

@@ -166,7 +166,17 @@ func TestGateway_streamMessageTooLarge(t *testing.T) {
 		blank := strings.Repeat(" ", int(maxJSON(1))/2)
 		ok := `{"create_request":` + blank + `{"watch_id":1}}`
 		tooLarge := `{"create_request":` + blank + blank + blank + `{"watch_id":2}}`
-		resp, err := c.Post(url, "", strings.NewReader(ok+ok+ok+tooLarge))
+		ask, body := io.Pipe()
+		defer func() { _ = body.Close() }()
+		wrote := make(chan error, 1)
+		write := func(s string) {
+			go func() {
+				_, err := io.WriteString(body, s)
+				wrote <- err
+			}()
+		}
+		write(ok + ok + ok)
+		resp, err := c.Post(url, "", ask)
 		must(t, err)
 		defer func() { _ = resp.Body.Close() }()
 		lines := bufio.NewScanner(resp.Body)
@@ -175,6 +185,10 @@ func TestGateway_streamMessageTooLarge(t *testing.T) {
 				t.Fatalf("%q, %v", lines.Text(), lines.Err())
 			}
 		}
+		must(t, <-wrote)
+		write(tooLarge) // only now: it ends the call, and with it answers that are not sent yet
+		<-wrote
+		must(t, body.Close())
 		e.over(t)
 		if !lines.Scan() || !strings.HasPrefix(lines.Text(), `{"error":{"code":8,"message":"received message larger than max`) {
 			t.Errorf("%q, %v", lines.Text(), lines.Err())

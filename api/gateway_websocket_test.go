@@ -158,13 +158,9 @@ func TestWebSocket_foreignOrigin(t *testing.T) {
 	}
 }
 
-// Messages are limited in size and time, and clients that are gone are noticed.
-func TestWebSocket_limits(t *testing.T) {
-	f := start(t, "http", func(o *Options) {
-		o.MaxRequestBytes = 1 << 10
-		o.BodyTimeout = 100 * time.Millisecond
-		o.IdleTimeout = 200 * time.Millisecond
-	})
+// Messages are limited in size.
+func TestWebSocket_largeMessage(t *testing.T) {
+	f := start(t, "http", func(o *Options) { o.MaxRequestBytes = 1 << 10 })
 	p, _ := f.open(t, "/v3/kv/put", nil)
 	large := `{"key":"` + strings.Repeat("A", int(maxJSON(1<<10))) + `"}`
 	// The server may be done with it before all of it is sent.
@@ -172,6 +168,14 @@ func TestWebSocket_limits(t *testing.T) {
 	if m, status := p.hear(); m != "" || status != websocket.StatusMessageTooBig && status != -1 {
 		t.Errorf("a large message: %q, %v", m, status)
 	}
+}
+
+// Messages are limited in time, and clients that are gone are noticed.
+func TestWebSocket_limits(t *testing.T) {
+	f := start(t, "http", func(o *Options) {
+		o.BodyTimeout = 100 * time.Millisecond
+		o.IdleTimeout = 200 * time.Millisecond
+	})
 	silent, _ := f.open(t, "/v3/kv/put", nil)
 	began := time.Now()
 	if _, status := silent.hear(); status == websocket.StatusNormalClosure || time.Since(began) < 100*time.Millisecond {
@@ -229,7 +233,7 @@ func TestWebSocket_endsAtClose(t *testing.T) {
 			told++
 		}
 	}
-	if told != 2 {
+	if told < 2 { // the silent one may be told too
 		t.Errorf("%d of two calls were told that the server has stopped", told)
 	}
 }

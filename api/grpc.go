@@ -85,7 +85,7 @@ func (s *Server) newGRPC() {
 	grpc_health_v1.RegisterHealthServer(s.grpc, hs)
 	s.health = hs
 	if o.Certificates != nil {
-		conclavepb.RegisterPKIServer(s.grpc, &certificates{issuer: o.Certificates})
+		conclavepb.RegisterPKIServer(s.grpc, &certificates{issuer: o.Certificates, backend: o.Backend})
 	}
 	s.metrics.resolve(s.grpc.GetServiceInfo())
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -113,17 +114,18 @@ func (i *interceptor) runStream(srv any, ss grpc.ServerStream, mm *methodMetrics
 	}
 	// These two carry many requests of a client, each of which is decided by itself.
 	decided := info.FullMethod == pb.Watch_Watch_FullMethodName || info.FullMethod == pb.Lease_LeaseKeepAlive_FullMethodName
-	var record *audited
+	stream := &serverStream{ServerStream: ss, metrics: mm}
 	if !decided {
-		record = i.audit.begin(info.FullMethod, nil, time.Now())
-		defer func() { record.end(caller, nil, err, toGRPC(err)) }()
+		record := i.audit.begin(info.FullMethod, nil, time.Now())
+		stream.record = record
+		defer func() { record.endStream(caller, nil, stream.served.Load(), err, toGRPC(err)) }()
 		if caller, err = i.who.admitStream(caller, info.FullMethod); err != nil {
 			return err
 		}
 	}
 	ctx, done := i.streams.add(caller, wantsLeader)
 	defer done()
-	stream := &serverStream{ServerStream: ss, ctx: ctx, metrics: mm, record: record}
+	stream.ctx = ctx
 	if !decided && !auth.OnState(info.FullMethod) {
 		stream.admit = func(req any) error { return i.who.decide(ctx, info.FullMethod, req) }
 	}
@@ -220,7 +222,8 @@ type serverStream struct {
 	ctx     context.Context
 	metrics *methodMetrics
 	admit   func(req any) error // nil: what is received is decided elsewhere
-	record  *audited            // of the whole stream
+	record  *audited            // of the whole stream; not to be used once the call has ended
+	served  atomic.Bool         // something was sent, perhaps by a goroutine that outlives the call
 }
 
 func (s *serverStream) Context() context.Context { return s.ctx }
@@ -229,7 +232,7 @@ func (s *serverStream) SendMsg(m any) error {
 	err := s.ServerStream.SendMsg(m)
 	if err == nil {
 		s.metrics.msgSent.Inc()
-		s.record.sent()
+		s.served.Store(true)
 	}
 	return err
 }

@@ -14,6 +14,9 @@ import (
 // their own; the value is the client's to choose.
 const maxAPIVersions = 64
 
+// maxAPIVersion is how long such a value may be, in bytes: it stays for ever.
+const maxAPIVersion = 64
+
 // rpcMetrics counts calls under the names of etcd and of grpc-prometheus. All
 // series of a method are resolved when its service is registered, so that a
 // call costs one map lookup and four atomic additions.
@@ -125,9 +128,12 @@ func (mm *methodMetrics) done(c codes.Code, start time.Time) {
 	mm.handled[c].Inc()
 }
 
-// request counts a call by the API version its client names. Once
-// maxAPIVersions are known, further ones are counted as "unknown".
+// request counts a call by the API version its client names. A long one, and once
+// maxAPIVersions are known any further one, is counted as "unknown".
 func (m *rpcMetrics) request(kind, version string) {
+	if len(version) > maxAPIVersion {
+		version = unknownAPIVersion
+	}
 	key := apiVersion{kind, version}
 	if c, ok := (*m.versions.Load())[key]; ok {
 		c.Inc()

@@ -34,7 +34,8 @@ func newSending(c encoding.CodecV2) *sending {
 }
 
 // within runs a call whose answer may be long, and has it accounted for until it
-// is sent; with no s, which is for answers that are not, not at all.
+// is sent, a JSON one until its client has it all; with no s, which is for answers
+// that are not, not at all.
 func within[T proto.Message](ctx context.Context, s *sending, call func(context.Context) (T, error)) (T, error) {
 	if s == nil {
 		return call(ctx)
@@ -44,6 +45,10 @@ func within[T proto.Message](ctx context.Context, s *sending, call func(context.
 	if err != nil || a.Bytes() < countedAnswer {
 		a.Sent()
 		return resp, err
+	}
+	if c := callerOf(ctx); c != nil { // what it is sent is another form, made of this one
+		c.atEnd(a.Sent)
+		return resp, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

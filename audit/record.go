@@ -94,7 +94,7 @@ const MaxOps = maxOps
 // weight is about what a record keeps in memory, in bytes.
 func (r *Record) weight() int64 {
 	const own, op, fact = 400, 96, 64
-	n := own + len(r.User) + len(r.Error) + len(r.Key) + len(r.End) + op*len(r.Ops) + fact*len(r.Facts)
+	n := own + len(r.User) + len(r.Method) + len(r.Error) + len(r.Key) + len(r.End) + op*len(r.Ops) + fact*len(r.Facts)
 	for i := range r.Ops {
 		n += len(r.Ops[i].Key) + len(r.Ops[i].End)
 	}
@@ -113,7 +113,7 @@ func (r *Record) weight() int64 {
 
 // clip has the record hold no more of what is long than is told.
 func (r *Record) clip() {
-	r.User, r.Error = brief(r.User), brief(r.Error)
+	r.User, r.Method, r.Error = brief(r.User), brief(r.Method), brief(r.Error)
 	for i, f := range r.Facts {
 		switch v := f.Value.(type) {
 		case string:
