@@ -159,6 +159,16 @@ func (d *dataDir) checkUnused() error {
 	return nil
 }
 
+// stateThere returns why there is no state file. One that is empty was being made
+// when the disk was full, or the process ended.
+func (d *dataDir) stateThere() error {
+	info, err := os.Stat(d.statePath())
+	if err == nil && info.Size() == 0 {
+		return &fs.PathError{Op: "stat", Path: d.statePath(), Err: errors.New("the file is empty")}
+	}
+	return err
+}
+
 // isEtcds reports whether there is a write-ahead log in etcd's form.
 func (d *dataDir) isEtcds() bool {
 	logs, err := filepath.Glob(d.in("wal", "*-*.wal"))

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-
 	"github.com/conclave-kv/conclave/bootstrap"
 	"github.com/conclave-kv/conclave/member"
 )
@@ -57,7 +55,7 @@ func (d *Daemon) tellMove() error {
 	if !ok || !slices.Equal(self.PeerURLs, d.id.PeerURLs) {
 		ctx, cancel := context.WithTimeout(d.ctx, d.cfg.RequestTimeout())
 		defer cancel()
-		if _, err := d.member.MemberUpdate(ctx, &pb.MemberUpdateRequest{ID: d.id.MemberID, PeerURLs: d.id.PeerURLs}); err != nil {
+		if err := d.member.Relocate(ctx, d.id.PeerURLs); err != nil {
 			return err
 		}
 	}

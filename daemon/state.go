@@ -9,7 +9,6 @@ import (
 	"math"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 
 	"github.com/conclave-kv/conclave/bootstrap"
@@ -107,7 +106,7 @@ func (d *Daemon) agree(ctx context.Context) error {
 	if d.id.Joining {
 		agreement.Members = append(slices.Clone(d.witnesses), d.id.MemberID)
 	}
-	_, err := os.Stat(d.dir.statePath())
+	err := d.dir.stateThere()
 	if d.id.Started && err != nil && !d.dir.hasLog() { // with the log, the state is made again from it
 		return fmt.Errorf("--data-dir %q has lost the state of member %s (%s): %w; restore the directory, or remove the member from the cluster (conclave member remove %[3]s), add it again (conclave member add) and start with an empty directory and --initial-cluster-state existing", d.dir.path, d.id.Name, hex(d.id.MemberID), err)
 	}
