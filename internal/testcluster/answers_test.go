@@ -3,7 +3,9 @@ package testcluster_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"runtime"
 	"runtime/debug"
@@ -50,22 +52,31 @@ func (c *stalling) Close() error {
 	return c.Conn.Close()
 }
 
-// A long answer is accounted for until its client has taken it or has gone; who
-// does not take one holds up no short ones.
-func TestCluster_answersAreCountedUntilTaken(t *testing.T) {
-	c := testcluster.Start(t, 1, testcluster.Options{})
-	m := c.Members[0]
-	cli := client(t, m.ClientURL)
-	const size, keys = 1 << 20, 24
-	for i := range keys {
-		if _, err := cli.Put(within(t), fmt.Sprintf("large%02d", i), strings.Repeat("x", size)); err != nil {
+// longValue is the length of each of the values of withLongAnswers, and longKeys how many
+// there are.
+const longValue, longKeys = 1 << 20, 24
+
+// withLongAnswers starts a member with keys that make a long answer, from "large" to
+// "largf", and returns how much it counts of its answers.
+func withLongAnswers(t *testing.T) (m *testcluster.Member, cli *clientv3.Client, counted func() float64) {
+	t.Helper()
+	m = testcluster.Start(t, 1, testcluster.Options{}).Members[0]
+	cli = client(t, m.ClientURL)
+	for i := range longKeys {
+		if _, err := cli.Put(within(t), fmt.Sprintf("large%02d", i), strings.Repeat("x", longValue)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	counted := func() float64 { return metricSum(t, m, "conclave_answers_bytes") }
+	return m, cli, func() float64 { return metricSum(t, m, "conclave_answers_bytes") }
+}
+
+// A long answer is accounted for until its client has taken it or has gone; who
+// does not take one holds up no short ones.
+func TestCluster_answersAreCountedUntilTaken(t *testing.T) {
+	m, cli, counted := withLongAnswers(t)
 	readAll := func() {
 		t.Helper()
-		if resp, err := cli.Get(within(t), "large", clientv3.WithPrefix()); err != nil || len(resp.Kvs) != keys {
+		if resp, err := cli.Get(within(t), "large", clientv3.WithPrefix()); err != nil || len(resp.Kvs) != longKeys {
 			t.Fatalf("a read of all: %v", err)
 		}
 	}
@@ -73,7 +84,7 @@ func TestCluster_answersAreCountedUntilTaken(t *testing.T) {
 	readAll()
 	awaitTrue(t, "an answer that was taken to be forgotten", func() bool { return counted() == 0 })
 	// What an election reads for itself is not sent.
-	if _, err := cli.Put(within(t), "office/1", strings.Repeat("x", size)); err != nil {
+	if _, err := cli.Put(within(t), "office/1", strings.Repeat("x", longValue)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := lockpb.NewElectionClient(cli.ActiveConnection()).Leader(within(t), &lockpb.LeaderRequest{Name: []byte("office")}); err != nil {
@@ -106,7 +117,7 @@ func TestCluster_answersAreCountedUntilTaken(t *testing.T) {
 			}
 		})
 	}
-	awaitTrue(t, "two answers to be counted", func() bool { n := counted(); return n >= 2*size*keys && n < 2.1*size*keys })
+	awaitTrue(t, "two answers to be counted", func() bool { n := counted(); return n >= 2*longValue*longKeys && n < 2.1*longValue*longKeys })
 	readAll()
 	if err := conn.Close(); err != nil {
 		t.Fatal(err)
@@ -116,4 +127,35 @@ func TestCluster_answersAreCountedUntilTaken(t *testing.T) {
 		runtime.GC() // gRPC does not give them back; the collector does
 		return counted() == 0
 	})
+}
+
+// A long answer to a JSON client is accounted for until the client has taken it or has gone.
+func TestCluster_answersAreCountedUntilTakenAsJSON(t *testing.T) {
+	m, _, counted := withLongAnswers(t)
+	all := func() *http.Response {
+		t.Helper()
+		body := `{"key":"bGFyZ2U=","range_end":"bGFyZ2Y="}`
+		req, err := http.NewRequestWithContext(within(t), http.MethodPost, m.ClientURL+"/v3/kv/range", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultTransport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp
+	}
+	taken := all()
+	text, err := io.ReadAll(taken.Body)
+	taken.Body.Close()
+	if err != nil || len(text) < longValue*longKeys {
+		t.Fatalf("%d bytes of JSON: %v", len(text), err)
+	}
+	awaitTrue(t, "an answer that was taken to be forgotten", func() bool { return counted() == 0 })
+	stalled := all()
+	if n := counted(); n < longValue*longKeys {
+		t.Errorf("%v bytes are counted of an answer that nobody reads", n)
+	}
+	stalled.Body.Close()
+	awaitTrue(t, "an answer whose client has gone to be forgotten", func() bool { return counted() == 0 })
 }

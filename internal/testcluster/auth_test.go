@@ -190,7 +190,7 @@ func askAny(ctx context.Context, conn *grpc.ClientConn, method string, d protore
 	}
 	if method == pb.Watch_Watch_FullMethodName {
 		create := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte("k")}}}
-		if err := stream.SendMsg(create); err != nil {
+		if err := stream.SendMsg(create); err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
 		var resp pb.WatchResponse
@@ -199,7 +199,7 @@ func askAny(ctx context.Context, conn *grpc.ClientConn, method string, d protore
 		}
 		return errors.New(resp.CancelReason)
 	}
-	if err := stream.SendMsg(req); err != nil {
+	if err := stream.SendMsg(req); err != nil && !errors.Is(err, io.EOF) { // io.EOF: it was refused already, RecvMsg tells why
 		return err
 	}
 	if !d.IsStreamingClient() {

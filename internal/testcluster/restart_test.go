@@ -141,12 +141,55 @@ func TestCluster_lostStateIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	m.Launch()
-	if err := m.AwaitEnd(); err == nil || !strings.Contains(err.Error(), "has lost the state") || !strings.Contains(err.Error(), "--data-dir") {
-		t.Fatalf("got %v", err)
+	if err := os.MkdirAll(filepath.Join(m.Dir, "member", "snap"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, empty := range []bool{false, true} {
+		if empty { // as good as none
+			if err := os.WriteFile(filepath.Join(m.Dir, "member", "snap", "db"), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m.Launch()
+		if err := m.AwaitEnd(); err == nil || !strings.Contains(err.Error(), "has lost the state") || !strings.Contains(err.Error(), "--data-dir") {
+			t.Fatalf("state file empty: %v; got %v", empty, err)
+		}
 	}
 	if _, err := client(t, c.Members[0].ClientURL).Put(within(t), "k", "v"); err != nil {
 		t.Fatalf("the others: %v", err)
+	}
+}
+
+// A member whose first start ended while the state file was made, because the disk was
+// full perhaps, starts again.
+func TestCluster_startThatMadeAnEmptyFile(t *testing.T) {
+	c := testcluster.New(t, 1, testcluster.Options{})
+	m := c.Members[0]
+	m.Launch()
+	m.AwaitReady()
+	m.Stop()
+	identity := filepath.Join(m.Dir, "member", "identity.json")
+	raw, err := os.ReadFile(identity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh := strings.Replace(string(raw), `"started": true`, `"started": false`, 1)
+	if fresh == string(raw) {
+		t.Fatalf("it has not started: %s", raw)
+	}
+	for _, err := range []error{
+		os.WriteFile(identity, []byte(fresh), 0o600),
+		os.RemoveAll(filepath.Join(m.Dir, "member", "wal")), os.Mkdir(filepath.Join(m.Dir, "member", "wal"), 0o700),
+		os.WriteFile(filepath.Join(m.Dir, "member", "snap", "db"), nil, 0o600),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.Launch()
+	m.AwaitReady()
+	if _, err := client(t, m.ClientURL).Put(within(t), "k", "v"); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -4,6 +4,7 @@ package cluster_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -77,6 +78,20 @@ func (g *group) stop() {
 	for _, m := range g.members {
 		m.proc.stop()
 	}
+}
+
+// storesVersion waits until a member says which version its data is of, which
+// etcd determines some seconds after it serves; its snapshots say it too.
+func (m *member) storesVersion() {
+	m.g.t.Helper()
+	client := m.dial()
+	eventually(m.g.t, serveTimeout, m.name+" to know its storage version", func() error {
+		status, err := client.Status(m.g.t.Context(), client.Endpoints()[0])
+		if err == nil && status.StorageVersion == "" {
+			err = errors.New("it says none")
+		}
+		return err
+	})
 }
 
 // fill gives a group a history with deletions and compactions.
@@ -166,6 +181,7 @@ func TestSnapshot_crossesBothWays(t *testing.T) {
 			from.grant()
 			file := filepath.Join(from.dir, "backup.db")
 			last := from.members[len(from.members)-1]
+			last.storesVersion()
 			out := must(t, from.dir, append(tt.from.save, file, "--endpoints", last.clientURL())...)
 			if !strings.Contains(out, "Snapshot saved at "+file) || !strings.Contains(out, "Server version 3.7.0") {
 				t.Errorf("saving says %s", out)
