@@ -66,14 +66,7 @@ func runAuth(ctx context.Context, args []string) error {
 				return fmt.Errorf("users and roles of %s: %w", k.system, err)
 			}
 		}
-		printMeasureHeader()
-		running := slices.Clone(b.clusters)
-		for _, load := range chosen {
-			if err := b.runTrial(ctx, load, running); err != nil {
-				return err
-			}
-		}
-		return nil
+		return b.runTrials(ctx, chosen)
 	})
 }
 

@@ -43,6 +43,7 @@ type cluster struct {
 	flags   []string // more of each member's command line; {data} is its data directory
 	members []*member
 	fail    context.CancelCauseFunc
+	stopped bool
 }
 
 // startCluster starts the members of one system and waits until each of them
@@ -266,6 +267,7 @@ func (k *cluster) stop() {
 			m.disk = nil
 		}
 	}
+	k.stopped = true
 }
 
 // fsyncMillis measures the disk under dir: the median time of a 4 KiB write

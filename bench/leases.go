@@ -19,39 +19,53 @@ const (
 	leaseWorkers = 500
 	// renewals is how often a lease is renewed within its TTL.
 	renewals = 3
+	// pacedPuts is how many puts a second there are where the processors have time
+	// left for everything.
+	pacedPuts = 300
 )
 
 // manyLeases is the one load of `bench leases`.
-var manyLeases = trial{name: "leases", once: besideLeases, measures: []measure{
+var manyLeases = trial{name: "leases", empty: true, once: besideLeases, measures: []measure{
 	{name: "puts/s, no leases"}, {name: "puts/s"}, {name: "puts, leases ÷ none", digits: 2},
 	{name: "put p99 ms, no leases", digits: 1}, {name: "put p99 ms", digits: 1},
 	{name: "server CPU µs/put, no leases", digits: 0}, {name: "server CPU µs/put", digits: 0},
+	{name: "put p50 ms at a pace, no leases", digits: 2}, {name: "put p50 ms at a pace", digits: 2},
+	{name: "put p99 ms at a pace, no leases", digits: 1}, {name: "put p99 ms at a pace", digits: 1},
 	{name: "renewals/s"}, {name: "leases that ended"},
 }}
 
 // runLeases measures puts beside leases that are renewed on time, in rounds.
 func runLeases(ctx context.Context, args []string) error {
-	o, err := parseOptions("leases", defaults{systems: "etcd,conclave", rounds: 3, duration: 20 * time.Second, more: func(set *flag.FlagSet, o *options) {
+	o, err := parseOptions("leases", defaults{systems: "etcd,conclave,empty", rounds: 3, duration: 20 * time.Second, more: func(set *flag.FlagSet, o *options) {
 		set.IntVar(&o.leases, "leases", 100_000, "number of leases")
 	}}, args)
 	if err != nil {
 		return err
 	}
 	return withFilled(ctx, o, func(ctx context.Context, b *bench) error {
-		printMeasureHeader()
-		return b.runTrial(ctx, manyLeases, b.clusters)
+		return b.runTrials(ctx, []trial{manyLeases})
 	})
 }
 
-// besideLeases is 100 clients that put, and the same beside leases that are each
-// renewed three times within their TTL, through all members.
+// besideLeases is 100 clients that put, as fast as they can and then at a pace, and
+// the same beside leases that are each renewed three times within their TTL, through
+// all members.
 func besideLeases(ctx context.Context, b *bench, k *cluster, seed uint64) (values []float64, err error) {
 	spec, err := b.atLeader(ctx, k, opPut, 100, seed)
 	if err != nil {
 		return nil, err
 	}
 	spec.Watch = watchSpec{}
-	alone, err := b.drive(ctx, k, spec)
+	paced := spec
+	paced.Pace = pacedPuts
+	// both drives both loads.
+	both := func() (full, some loadResult, err error) {
+		if full, err = b.drive(ctx, k, spec); err == nil {
+			some, err = b.drive(ctx, k, paced)
+		}
+		return full, some, err
+	}
+	alone, calm, err := both()
 	if err != nil {
 		return nil, err
 	}
@@ -60,14 +74,15 @@ func besideLeases(ctx context.Context, b *bench, k *cluster, seed uint64) (value
 		return nil, err
 	}
 	before, began := h.renewed.Load(), time.Now()
-	beside, err := b.drive(ctx, k, spec)
+	beside, busy, err := both()
 	rate := float64(h.renewed.Load()-before) / time.Since(began).Seconds()
 	if err = errors.Join(err, h.close(ctx, k.members)); err != nil {
 		return nil, err
 	}
 	cost := func(r loadResult) float64 { return r.ServerCPU / float64(r.Requests) * 1e6 }
 	return []float64{
-		alone.Rate, beside.Rate, beside.Rate / alone.Rate, alone.P99, beside.P99, cost(alone), cost(beside), rate, float64(h.ended.Load()),
+		alone.Rate, beside.Rate, beside.Rate / alone.Rate, alone.P99, beside.P99, cost(alone), cost(beside),
+		calm.P50, busy.P50, calm.P99, busy.P99, rate, float64(h.ended.Load()),
 	}, nil
 }
 

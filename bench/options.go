@@ -16,6 +16,7 @@ import (
 const (
 	etcdSystem     = "etcd"
 	conclaveSystem = "conclave"
+	earlierSystem  = "earlier" // another build of conclave; see -earlier
 	emptySystem    = "empty"
 )
 
@@ -24,6 +25,7 @@ type options struct {
 	systems  []string      // in the order they take turns
 	etcd     string        // path of the etcd binary
 	conclave string        // path of the conclave binary; empty: build it
+	earlier  string        // path of another conclave binary; empty: none
 	dir      string        // parent of the data directories; empty: the system's
 	mtls     bool          // certificates on both ports, for every system
 	mtlsOnly string        // the same for one system only; empty: see mtls
@@ -59,6 +61,7 @@ func parseOptions(name string, d defaults, args []string) (options, error) {
 	set.StringVar(&systems, "systems", d.systems, "systems to measure, in turn")
 	set.StringVar(&o.etcd, "etcd", "bin/interop/etcd", "etcd binary (make interop-programs builds it)")
 	set.StringVar(&o.conclave, "conclave", "", "conclave binary (default: build ./cmd/conclave)")
+	set.StringVar(&o.earlier, "earlier", "", "another conclave binary, to compare with: measured as system \"earlier\", in turn with the others")
 	set.StringVar(&o.dir, "dir", "", "directory for the data directories, on the disk to measure (default: the temporary directory)")
 	set.BoolVar(&o.mtls, "mtls", false, "mutual TLS on client and peer ports of every system")
 	set.StringVar(&o.mtlsOnly, "mtls-only", "", "mutual TLS on the ports of this system, the others without")
@@ -79,7 +82,11 @@ func parseOptions(name string, d defaults, args []string) (options, error) {
 		return o, fmt.Errorf("unexpected argument %q: %s takes flags only", set.Arg(0), name)
 	}
 	o.systems = strings.Split(systems, ",")
-	return o, o.validate(strings.Split(d.systems, ","))
+	known := strings.Split(d.systems, ",")
+	if o.earlier != "" {
+		o.systems, known = append(o.systems, earlierSystem), append(known, earlierSystem)
+	}
+	return o, o.validate(known)
 }
 
 // validate refuses what cannot be measured; known are the systems that can.

@@ -75,12 +75,12 @@ func printRows(s shape, systems []string, results map[string][]loadResult) {
 		if len(of) == 0 {
 			continue
 		}
-		rates := column(of, func(r loadResult) float64 { return r.Rate })
+		rates := column(of, rateOf)
 		fmt.Printf("| %-15s | %-8s | %-26s | %6.2f | %6.2f | %17.3f | %11s | %12s |\n", s.name, system,
 			fmt.Sprintf("%.0f (%.0f–%.0f)", median(rates), slices.Min(rates), slices.Max(rates)),
 			median(column(of, func(r loadResult) float64 { return r.P50 })),
 			median(column(of, func(r loadResult) float64 { return r.P99 })),
-			median(column(of, func(r loadResult) float64 { return r.ServerCPU / float64(r.Requests) * 1000 })),
+			median(column(of, cpuOf)),
 			ratioTo(etcdSystem, system, rates, results), ratioTo(emptySystem, system, rates, results))
 		if s.writers > 0 {
 			writes := column(of, func(r loadResult) float64 { return r.Writes })
@@ -90,7 +90,16 @@ func printRows(s shape, systems []string, results map[string][]loadResult) {
 	if len(beside) > 0 {
 		fmt.Printf("\nBeside %s, puts/s: %s\n\n", s.name, strings.Join(beside, ", "))
 	}
+	if ours, theirs := results[conclaveSystem], results[earlierSystem]; len(ours) > 0 && len(theirs) > 0 {
+		fmt.Printf("\nAgainst earlier, %s: rate %.3f, server CPU per request %.3f\n\n", s.name,
+			pairedRatio(column(ours, rateOf), column(theirs, rateOf)), pairedRatio(column(ours, cpuOf), column(theirs, cpuOf)))
+	}
 }
+
+func rateOf(r loadResult) float64 { return r.Rate }
+
+// cpuOf is the servers' processor time for 1,000 requests, in seconds.
+func cpuOf(r loadResult) float64 { return r.ServerCPU / float64(r.Requests) * 1000 }
 
 // ratioTo is the paired ratio of a system's rates to another's; empty for
 // itself and when the other was not measured.
@@ -99,7 +108,7 @@ func ratioTo(other, system string, rates []float64, results map[string][]loadRes
 	if other == system || len(theirs) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%.2f", pairedRatio(rates, column(theirs, func(r loadResult) float64 { return r.Rate })))
+	return fmt.Sprintf("%.2f", pairedRatio(rates, column(theirs, rateOf)))
 }
 
 func column(results []loadResult, value func(loadResult) float64) []float64 {

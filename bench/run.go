@@ -152,7 +152,7 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 			return fmt.Errorf("%w (run this from the top of the repository)", err)
 		}
 	}
-	b.binaries = map[string]string{etcdSystem: b.etcd, conclaveSystem: b.conclave, emptySystem: b.self}
+	b.binaries = map[string]string{etcdSystem: b.etcd, conclaveSystem: b.conclave, earlierSystem: b.earlier, emptySystem: b.self}
 	if slices.Contains(b.systems, conclaveSystem) && b.conclave == "" {
 		b.binaries[conclaveSystem] = filepath.Join(b.dir, "conclave")
 		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", b.binaries[conclaveSystem], "./cmd/conclave")

@@ -2,19 +2,8 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"slices"
 	"time"
 )
-
-// trial is a load that several things are measured of, and not only its rate.
-type trial struct {
-	name     string
-	empty    bool   // the empty server can answer it
-	only     string // of one system; empty: of all
-	measures []measure
-	once     func(context.Context, *bench, *cluster, uint64) ([]float64, error) // one value for each measure; the seed decides keys
-}
 
 // watchTrials are the loads, in the order they run.
 var watchTrials = []trial{
@@ -55,57 +44,8 @@ func runWatch(ctx context.Context, args []string) error {
 		return err
 	}
 	return withFilled(ctx, o, func(ctx context.Context, b *bench) error {
-		printMeasureHeader()
-		running := slices.Clone(b.clusters)
-		for _, load := range chosen {
-			if err := b.runTrial(ctx, load, running); err != nil {
-				return err
-			}
-		}
-		return nil
+		return b.runTrials(ctx, chosen)
 	})
-}
-
-// runTrial runs one in rounds of all systems and prints its rows.
-func (b *bench) runTrial(ctx context.Context, load trial, running []*cluster) error {
-	values := map[string][][]float64{} // by system: a list for each measure
-	for round := range b.rounds {
-		for _, k := range running {
-			if k.system == emptySystem && !load.empty || load.only != "" && load.only != k.system {
-				continue
-			}
-			got, err := load.once(ctx, b, k, uint64(round))
-			if err != nil {
-				return fmt.Errorf("%s on %s: %w", load.name, k.system, err)
-			}
-			if values[k.system] == nil {
-				values[k.system] = make([][]float64, len(got))
-			}
-			for i, v := range got {
-				values[k.system][i] = append(values[k.system][i], v)
-			}
-		}
-	}
-	for i, m := range load.measures {
-		column := map[string][]float64{}
-		for system, lists := range values {
-			column[system] = lists[i]
-		}
-		m.print(load.name, b.systems, column)
-	}
-	return nil
-}
-
-// atLeader is a spec of clients at the leader; watches are spread over the
-// members.
-func (b *bench) atLeader(ctx context.Context, k *cluster, op string, clients int, seed uint64) (loadSpec, error) {
-	leader, err := k.leader(ctx)
-	if err != nil {
-		return loadSpec{}, err
-	}
-	spec := b.spec(k, op, clients)
-	spec.Seed, spec.Endpoints, spec.Watch.Endpoints = seed, []string{leader.client}, k.endpoints()
-	return spec, nil
 }
 
 // fanout is one client that puts one key without pause, which 1,000 watch. The
