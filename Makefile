@@ -13,6 +13,10 @@ GOLANGCI_LINT      := v2.15.0
 # not run alone at the end.
 LONGEST := ./raftstore ./internal/testcluster ./cmd/conclave
 
+# Tests of clusters wait more than they compute: three packages at once keep two
+# processors busy.
+PACKAGES_AT_ONCE ?= 3
+
 # The race detector pays where goroutines share state: not for scripts of whole
 # processes, not for the benchmark, and not where the tests start no goroutine.
 RACE ?= $(shell $(GO) list $(LONGEST) ./... | grep -vE '/(cmd|test|bench|web|internal/floorplan|pki/ledger)(/|$$)')
@@ -45,10 +49,10 @@ build: ## bin/conclave
 	$(GO) build -trimpath -o bin/conclave ./cmd/conclave
 
 test: ## everything that needs nothing but Go
-	$(GO) test $(LONGEST) ./...
+	$(GO) test -p $(PACKAGES_AT_ONCE) $(LONGEST) ./...
 
 race: ## the same with the race detector; -short leaves out repetitions
-	$(GO) test -race -short $(RACE)
+	$(GO) test -p $(PACKAGES_AT_ONCE) -race -short $(RACE)
 
 race-build: ## what race runs, compiled into the build cache
 	$(GO) list -race -deps -test -export $(RACE) >/dev/null

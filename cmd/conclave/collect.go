@@ -14,7 +14,7 @@ import (
 // gibibyte take a gibibyte.
 const (
 	minGrowth = 64 << 20
-	maxGrowth = 192 << 20
+	maxGrowth = 224 << 20
 )
 
 // growthPercent is what to tell Go's collector when so many bytes are alive.

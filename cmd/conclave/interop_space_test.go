@@ -101,7 +101,7 @@ func TestEtcdctl_fillAndFreeAtRandom(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for round := range 6 {
 		keys := 1 + rng.IntN(100)
-		value := strings.Repeat("v", 1+rng.IntN(32<<10))
+		value := strings.Repeat("v", 2<<10+rng.IntN(30<<10))
 		for n := 0; ; n++ {
 			r := do("put", fmt.Sprint("key/", n%keys), value)
 			if r.code != 0 {
