@@ -6,18 +6,29 @@ const (
 	// crowdWatches is how many watches of a stream with events to be sent are a
 	// crowd.
 	crowdWatches = 16
-	// crowdEvery is the least time between the beginnings of two rounds of a crowd.
-	crowdEvery = 20 * time.Millisecond
+	// crowdEvery is the least time between the beginnings of two rounds of a crowd,
+	// where there is processor time to spare.
+	crowdEvery = 10 * time.Millisecond
+	// crowdLate is how much longer it is for each time by which a round begins late,
+	// and maxCrowdEvery the most it becomes.
+	crowdLate     = 50
+	maxCrowdEvery = 100 * time.Millisecond
+	// lateRounds is over how many rounds the lateness is averaged.
+	lateRounds = 8
 )
 
 // A crowd is many watches of one stream that see the same keys. A response to each
 // costs the server, the connection and the client much more than a further event
 // in it. So while keys change quickly a crowd is served in rounds, in each of which
 // a watch gets all that has come since the last. A round after a pause begins at
-// once, and fewer watches never wait.
+// once, and fewer watches never wait. Where the processors are busy, with clients
+// that do not keep up perhaps, a round begins some time after its turn has come:
+// there larger rounds have all events arrive sooner.
 type crowd struct {
-	left  int       // updates of the round that are still to come
-	began time.Time // of the round
+	left  int           // updates of the round that are still to come
+	began time.Time     // of the round
+	due   time.Time     // of the next, once it is waited for
+	late  time.Duration // by which rounds begin, on average
 }
 
 // wait is how long nothing is to be sent, given how many watches are ready.
@@ -26,12 +37,25 @@ func (c *crowd) wait(ready int, now time.Time) time.Duration {
 		c.left--
 		return 0
 	}
+	due := c.due
+	c.due = time.Time{}
 	if ready < crowdWatches {
 		return 0
 	}
-	if wait := crowdEvery - now.Sub(c.began); wait > 0 {
-		return wait
+	if next := c.began.Add(c.every()); now.Before(next) {
+		c.due = next
+		return next.Sub(now)
+	}
+	if !due.IsZero() {
+		// More would not count, but for long: a process that was stopped is not a busy one.
+		late := min(now.Sub(due), (maxCrowdEvery-crowdEvery)/crowdLate)
+		c.late += (late - c.late) / lateRounds
 	}
 	c.began, c.left = now, ready-1
 	return 0
+}
+
+// every is the time between the beginnings of two rounds.
+func (c *crowd) every() time.Duration {
+	return min(crowdEvery+crowdLate*c.late, maxCrowdEvery)
 }

@@ -42,3 +42,35 @@ func TestCrowd_wait(t *testing.T) {
 		t.Errorf("its time has come, and it waits %v", got)
 	}
 }
+
+// The rounds of a crowd that begin late become larger, but not without bound, and
+// smaller again.
+func TestCrowd_busy(t *testing.T) {
+	now := time.Unix(0, 0)
+	var c crowd
+	rounds := func(n int, late time.Duration) time.Duration {
+		for range n {
+			for wait := c.wait(crowdWatches, now); wait > 0; wait = c.wait(crowdWatches, now) {
+				now = now.Add(wait + late)
+			}
+			for range crowdWatches - 1 {
+				c.wait(crowdWatches, now)
+			}
+		}
+		return c.wait(crowdWatches, now)
+	}
+	for _, step := range []struct{ late, least, most time.Duration }{
+		{0, crowdEvery, crowdEvery},
+		{crowdEvery / 10, 5 * crowdEvery, 6 * crowdEvery},
+		{time.Hour, maxCrowdEvery, maxCrowdEvery},
+		{0, crowdEvery, crowdEvery + crowdEvery/10},
+	} {
+		if got := rounds(100, step.late); got < step.least || got > step.most {
+			t.Errorf("with rounds that begin %v late the next waits %v", step.late, got)
+		}
+	}
+	c.wait(crowdWatches, now.Add(time.Hour)) // it was stopped
+	if got := c.every(); got > crowdEvery+maxCrowdEvery/lateRounds {
+		t.Errorf("after one pause rounds are %v apart", got)
+	}
+}
