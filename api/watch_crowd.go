@@ -11,8 +11,13 @@ const (
 	crowdEvery = 10 * time.Millisecond
 	// crowdLate is how much longer it is for each time by which a round begins late,
 	// and maxCrowdEvery the most it becomes.
-	crowdLate     = 50
+	crowdLate     = 100
 	maxCrowdEvery = 100 * time.Millisecond
+	// timerGrain is how late a timer may be where nothing else is to be done.
+	timerGrain = time.Millisecond
+	// maxLate bounds what is taken for the lateness of one round: a process that was
+	// stopped is not a busy one.
+	maxLate = 4 * time.Millisecond
 	// lateRounds is over how many rounds the lateness is averaged.
 	lateRounds = 8
 )
@@ -47,8 +52,7 @@ func (c *crowd) wait(ready int, now time.Time) time.Duration {
 		return next.Sub(now)
 	}
 	if !due.IsZero() {
-		// More would not count, but for long: a process that was stopped is not a busy one.
-		late := min(now.Sub(due), (maxCrowdEvery-crowdEvery)/crowdLate)
+		late := min(max(0, now.Sub(due)-timerGrain), maxLate)
 		c.late += (late - c.late) / lateRounds
 	}
 	c.began, c.left = now, ready-1

@@ -61,7 +61,8 @@ func TestCrowd_busy(t *testing.T) {
 	}
 	for _, step := range []struct{ late, least, most time.Duration }{
 		{0, crowdEvery, crowdEvery},
-		{crowdEvery / 10, 5 * crowdEvery, 6 * crowdEvery},
+		{timerGrain, crowdEvery, crowdEvery},
+		{timerGrain + 500*time.Microsecond, 5 * crowdEvery, 6 * crowdEvery},
 		{time.Hour, maxCrowdEvery, maxCrowdEvery},
 		{0, crowdEvery, crowdEvery + crowdEvery/10},
 	} {
@@ -70,7 +71,10 @@ func TestCrowd_busy(t *testing.T) {
 		}
 	}
 	c.wait(crowdWatches, now.Add(time.Hour)) // it was stopped
-	if got := c.every(); got > crowdEvery+maxCrowdEvery/lateRounds {
+	if got := c.every(); got > 2*crowdEvery+crowdLate*maxLate/lateRounds {
 		t.Errorf("after one pause rounds are %v apart", got)
+	}
+	if got := rounds(5*lateRounds, 0); got > 2*crowdEvery {
+		t.Errorf("long after a pause rounds are %v apart", got)
 	}
 }

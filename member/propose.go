@@ -30,19 +30,18 @@ const (
 // so that it can be proposed again without being applied twice as soon as a
 // later term opens without it.
 type proposer struct {
-	m     *Member
-	kick  chan struct{}
-	slots chan struct{}
-	work  sync.WaitGroup
+	m    *Member
+	work sync.WaitGroup
 
-	mu     sync.Mutex
-	queue  []*batch // filled in order; the last one is open
-	queued int      // bytes in queue
-	nextID uint64
-	flying map[uint64]*batch // proposed by this member, not answered
-	opened uint64            // newest term known to have begun
-	spares []buffers         // of batches that were answered; one for each slot
-	ended  bool              // nothing leaves the queue any more
+	mu      sync.Mutex
+	queue   []*batch // filled in order; the last one is open
+	queued  int      // bytes in queue
+	senders int      // goroutines that send batches, at most inFlight
+	nextID  uint64
+	flying  map[uint64]*batch // proposed by this member, not answered
+	opened  uint64            // newest term known to have begun
+	spares  []buffers         // of batches that were answered; one for each slot
+	ended   bool              // nothing leaves the queue any more
 
 	pending   atomic.Int64  // requests that wait for their outcome
 	failed    atomic.Uint64 // requests that got none
@@ -51,11 +50,10 @@ type proposer struct {
 
 func newProposer(m *Member, firstID uint64) *proposer {
 	return &proposer{
-		m:      m,
-		kick:   make(chan struct{}, 1),
-		slots:  make(chan struct{}, inFlight),
-		nextID: firstID,
-		flying: make(map[uint64]*batch),
+		m:       m,
+		senders: inFlight, // nothing is sent before run
+		nextID:  firstID,
+		flying:  make(map[uint64]*batch),
 	}
 }
 
@@ -143,9 +141,9 @@ func (p *proposer) enqueue(w weight, encode func([]byte) ([]byte, error), wait *
 	b.weight.add(w)
 	p.queued += b.size() - before
 	p.unapplied.Add(int64(b.size() - before))
-	select {
-	case p.kick <- struct{}{}:
-	default:
+	if len(b.waiters) == 1 && p.senders < inFlight {
+		p.senders++
+		p.work.Go(p.sendAll)
 	}
 	return nil
 }
@@ -175,43 +173,27 @@ func (p *proposer) recycle(b *batch) {
 	}
 }
 
-// run sends batches until the member stops.
-func (p *proposer) run() {
+// sendAll sends batches until there is none. The first request of a batch starts
+// it, and those that come before it runs are in the batch, too.
+func (p *proposer) sendAll() {
 	for {
-		select {
-		case <-p.kick:
-		case <-p.m.ctx.Done():
-			p.abandon()
+		p.mu.Lock()
+		b := p.take()
+		if b == nil {
+			p.senders--
+		}
+		p.mu.Unlock()
+		if b == nil {
 			return
 		}
-		for {
-			select {
-			case p.slots <- struct{}{}:
-			case <-p.m.ctx.Done():
-				p.abandon()
-				return
-			}
-			b := p.take()
-			if b == nil {
-				<-p.slots
-				break
-			}
-			p.work.Add(1)
-			go func() {
-				defer p.work.Done()
-				defer func() { <-p.slots }()
-				p.send(b)
-				p.recycle(b)
-			}()
-		}
+		p.send(b)
+		p.recycle(b)
 	}
 }
 
-// take removes the oldest batch from the queue.
+// take removes the oldest batch with a request from the queue; p.mu is held.
 func (p *proposer) take() *batch {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.queue) == 0 {
+	if len(p.queue) == 0 || len(p.queue[0].waiters) == 0 {
 		return nil
 	}
 	b := p.queue[0]
@@ -221,12 +203,21 @@ func (p *proposer) take() *batch {
 	return b
 }
 
-// abandon answers what is queued when the member stops.
-func (p *proposer) abandon() {
+// run has batches sent until the member stops, and then answers what is queued and
+// takes nothing more.
+func (p *proposer) run() {
+	for range inFlight { // one that finds nothing ends
+		p.work.Go(p.sendAll)
+	}
+	<-p.m.ctx.Done()
+	var left []*batch
 	p.mu.Lock()
 	p.ended = true
-	p.mu.Unlock()
 	for b := p.take(); b != nil; b = p.take() {
+		left = append(left, b)
+	}
+	p.mu.Unlock()
+	for _, b := range left {
 		p.land(b)
 		b.fail(ErrStopped)
 	}
@@ -291,11 +282,11 @@ func (p *proposer) attempt(ctx context.Context, b *batch, lead raftstore.Leaders
 	}
 	msg := p.m.message(lead, b) // before b's buffer may be used again
 	answered := make(chan error, 1)
-	p.work.Add(1)
-	go func() {
-		defer p.work.Done()
-		answered <- p.m.propose(ctx, lead, msg)
-	}()
+	if lead.Leader == p.m.cfg.ID {
+		answered <- p.m.propose(ctx, lead, msg) // answered once it is applied here
+	} else { // which may apply it before it has the answer
+		p.work.Go(func() { answered <- p.m.propose(ctx, lead, msg) })
+	}
 	select {
 	case <-b.done:
 		return nil

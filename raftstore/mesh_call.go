@@ -15,10 +15,20 @@ const (
 	longestCall = 30 * time.Second
 )
 
-// pendingCall is a request that waits for its answer.
+// pendingCall is a request that waits for its answer. Exactly one is put into
+// answer, or given to arrived, which must not block.
 type pendingCall struct {
-	answer chan callAnswer // has room; exactly one answer is put in
-	call   bool            // counts towards maxCalls
+	answer  chan callAnswer // has room
+	arrived func(callAnswer)
+	call    bool // counts towards maxCalls
+}
+
+func (p *pendingCall) put(a callAnswer) {
+	if p.arrived != nil {
+		p.arrived(a)
+		return
+	}
+	p.answer <- a
 }
 
 type callAnswer struct {
@@ -89,7 +99,7 @@ func (r *remote) request(kind Kind, payload []byte, limit time.Duration, answer 
 	if len(payload) > maxPayload {
 		return id, nil, ErrTooLarge
 	}
-	if _, err := r.expect(id, true, answer); err != nil {
+	if err := r.expect(id, &pendingCall{answer: answer, call: true}); err != nil {
 		return id, nil, err
 	}
 	f = newOutFrame(frameRequest, id, kind, limit, len(payload))
@@ -109,19 +119,18 @@ func unsent(err error) error {
 	return err
 }
 
-// expect makes room for the answer to request id, which goes to answer.
-func (r *remote) expect(id uint64, call bool, answer chan callAnswer) (*pendingCall, error) {
+// expect makes room for the answer to request id.
+func (r *remote) expect(id uint64, p *pendingCall) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if call && r.calls >= maxCalls {
-		return nil, fmt.Errorf("%w: %s", ErrBusy, r.text)
+	if p.call && r.calls >= maxCalls {
+		return fmt.Errorf("%w: %s", ErrBusy, r.text)
 	}
-	p := &pendingCall{answer: answer, call: call}
 	r.pending[id] = p
-	if call {
+	if p.call {
 		r.calls++
 	}
-	return p, nil
+	return nil
 }
 
 // take removes the request; nil if it is gone already.
@@ -140,10 +149,15 @@ func (r *remote) take(id uint64) *pendingCall {
 
 func (r *remote) forget(id uint64) { r.take(id) }
 
-// failPending fails all that waits; r.mu is held.
+// failPending fails all that waits; r.mu is held, which who waits may want.
 func (r *remote) failPending() {
+	lost := callAnswer{err: fmt.Errorf("%w: %s", ErrConnectionLost, r.text)}
 	for _, p := range r.pending {
-		p.answer <- callAnswer{err: fmt.Errorf("%w: %s", ErrConnectionLost, r.text)}
+		if p.arrived != nil {
+			go p.arrived(lost)
+			continue
+		}
+		p.answer <- lost
 	}
 	clear(r.pending)
 	r.calls = 0
@@ -156,10 +170,10 @@ func (r *remote) answered(f frame) {
 		return
 	}
 	if f.typ == frameFailure {
-		p.answer <- callAnswer{err: &CallError{Code: uint32(f.kind), Text: string(f.payload)}}
+		p.put(callAnswer{err: &CallError{Code: uint32(f.kind), Text: string(f.payload)}})
 		return
 	}
-	p.answer <- callAnswer{payload: f.payload}
+	p.put(callAnswer{payload: f.payload})
 }
 
 // handle has a call of the peer answered.

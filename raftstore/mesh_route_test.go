@@ -199,8 +199,8 @@ func TestRemote_newConnectionFailsWhatWaits(t *testing.T) {
 	m := NewMesh(MeshConfig{Self: 1, ElectionTimeout: time.Second, Log: zerolog.Nop()})
 	defer m.Close()
 	r := newRemote(m, 2)
-	waiting, err := r.expect(1, true, make(chan callAnswer, 1))
-	if err != nil {
+	waiting := &pendingCall{answer: make(chan callAnswer, 1), call: true}
+	if err := r.expect(1, waiting); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.attach(&session{instance: "i"}); err != nil {

@@ -299,16 +299,23 @@ func (t *Transport) ask(r *remote, kind Kind, lane laneID, timeout time.Duration
 // post sends a raft message; the caller waits for the answer. It waits itself
 // only while the peer's connection has no room.
 func (t *Transport) post(r *remote, kind Kind, lane laneID, timeout time.Duration, size int, encode func([]byte) []byte) (uint64, *pendingCall, error) {
+	p := &pendingCall{answer: make(chan callAnswer, 1)}
+	id, err := t.postFor(p, r, kind, lane, timeout, size, encode)
+	return id, p, err
+}
+
+// postFor is post for a call whose answer goes where p says.
+func (t *Transport) postFor(p *pendingCall, r *remote, kind Kind, lane laneID, timeout time.Duration, size int, encode func([]byte) []byte) (uint64, error) {
 	if err := t.mesh.maySend(kind); err != nil {
-		return 0, nil, err
+		return 0, err
 	}
 	id := t.mesh.lastID.Add(1)
 	f := newOutFrame(frameRequest, id, kind, timeout, size)
 	f.b = encode(f.b)
 	if err := f.seal(); err != nil {
-		return 0, nil, err
+		return 0, err
 	}
-	p, err := r.expect(id, false, make(chan callAnswer, 1))
+	err := r.expect(id, p)
 	if err == nil && !r.sendNow(lane, f) {
 		ctx, cancel := context.WithTimeout(t.mesh.ctx, timeout)
 		defer cancel()
@@ -316,9 +323,9 @@ func (t *Transport) post(r *remote, kind Kind, lane laneID, timeout time.Duratio
 	}
 	if err != nil {
 		r.forget(id)
-		return 0, nil, unsent(err)
+		return 0, unsent(err)
 	}
-	return id, p, nil
+	return id, nil
 }
 
 // sendCommit puts a commit index into the peer's slot for it, replacing one

@@ -10,8 +10,12 @@ import (
 )
 
 const (
-	// pipelineDepth bounds the appends of one pipeline without an answer.
+	// pipelineDepth bounds the appends of one pipeline that have no answer, or whose
+	// answer raft has not taken.
 	pipelineDepth = 64
+	// pipelineRoom is how often a full pipeline is looked at: nothing tells that raft
+	// has taken answers.
+	pipelineRoom = 10 * time.Millisecond
 	// pipelineBytes bounds their entries, in bytes; one may always be sent.
 	pipelineBytes = 16 << 20
 	// pipelineLag is how many entries a follower may lack when nothing new comes.
@@ -30,22 +34,23 @@ var errBehind = errors.New("raftstore: the follower lacks many entries and no ne
 var errRefused = errors.New("raftstore: the follower has refused an append, and the pipeline ends with it")
 
 // pipeline sends appends to one peer without waiting for answers, and yields
-// them in order as they are answered.
+// them in order as they are answered, from the goroutine that reads the peer's
+// connection: another one between it and raft would have to be woken for each.
 //
 // A pipeline that fails yields nothing more and refuses the next append: raft
 // takes any yielded append for a sign of life, and one that failed is none.
 type pipeline struct {
 	transport *Transport
 	peer      *remote
-	inflight  chan *appendFuture
-	answered  chan raft.AppendFuture
+	yielded   chan raft.AppendFuture
 	failed    chan struct{}
 	idle      time.Time // since when no append is being sent
 
-	mu    sync.Mutex
+	mu    sync.Mutex // never taken by who holds that of the peer
 	err   error
-	bytes int
-	freed chan struct{} // room for one: bytes have been freed
+	sent  []*appendFuture // not yielded yet, oldest first
+	bytes int             // of their entries
+	freed chan struct{}   // room for one: there are fewer
 }
 
 // AppendEntriesPipeline starts a pipeline, which lives until its Close or its
@@ -58,13 +63,12 @@ func (t *Transport) AppendEntriesPipeline(id raft.ServerID, _ raft.ServerAddress
 	p := &pipeline{
 		transport: t,
 		peer:      r,
-		inflight:  make(chan *appendFuture, pipelineDepth),
-		answered:  make(chan raft.AppendFuture, pipelineDepth),
+		yielded:   make(chan raft.AppendFuture, pipelineDepth),
 		failed:    make(chan struct{}),
 		freed:     make(chan struct{}, 1),
 		idle:      time.Now(),
 	}
-	if !t.start(p.collect) {
+	if !t.start(p.guard) {
 		return nil, errTransportClosed
 	}
 	return p, nil
@@ -78,28 +82,25 @@ func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.App
 		return nil, errBehind
 	}
 	defer func() { p.idle = time.Now() }() // to wait for room is not to creep
-	f := &appendFuture{start: time.Now(), args: args, resp: resp, size: appendSize(args), done: make(chan struct{})}
-	if err := p.reserve(f.size); err != nil {
+	f := &appendFuture{args: args, resp: resp, size: appendSize(args), done: make(chan struct{})}
+	if err := p.reserve(f); err != nil {
 		return nil, err
 	}
 	p.transport.commits.sent(p.peer.id, args)
-	var err error
-	f.id, f.pending, err = p.transport.post(p.peer, kindAppend, laneBulk, appendTimeout, f.size, func(b []byte) []byte {
+	wait := &pendingCall{arrived: func(a callAnswer) { p.arrived(f, a) }}
+	id, err := p.transport.postFor(wait, p.peer, kindAppend, laneBulk, appendTimeout, f.size, func(b []byte) []byte {
 		return encodeAppend(b, args)
 	})
 	if err != nil {
-		p.transport.commits.answered(p.peer.id, args, resp, err)
 		p.fail(err)
 		return nil, err
 	}
-	select {
-	case p.inflight <- f:
-	case <-p.failed:
-		p.peer.forget(f.id)
-		return nil, p.cause()
-	}
-	if err := p.cause(); err != nil { // it may have failed just before
-		p.drain(err)
+	p.mu.Lock()
+	f.id = id
+	ended := p.err != nil
+	p.mu.Unlock()
+	if ended {
+		p.peer.forget(id)
 	}
 	return f, nil
 }
@@ -112,16 +113,19 @@ func (p *pipeline) creeps(args *raft.AppendEntriesRequest) bool {
 	return quiet && p.transport.local.Durable() > last+pipelineLag
 }
 
-// reserve waits until size more bytes may be under way.
-func (p *pipeline) reserve(size int) error {
+// reserve waits until f may be under way, and has it be.
+func (p *pipeline) reserve(f *appendFuture) error {
 	for {
 		p.mu.Lock()
 		if p.err != nil {
 			defer p.mu.Unlock()
 			return p.err
 		}
-		if p.bytes == 0 || p.bytes+size <= pipelineBytes {
-			p.bytes += size
+		few := len(p.sent)+len(p.yielded) < pipelineDepth
+		if few && (len(p.sent) == 0 || p.bytes+f.size <= pipelineBytes) {
+			f.start = time.Now()
+			p.sent = append(p.sent, f)
+			p.bytes += f.size
 			p.mu.Unlock()
 			return nil
 		}
@@ -129,44 +133,54 @@ func (p *pipeline) reserve(size int) error {
 		select {
 		case <-p.freed:
 		case <-p.failed:
+		case <-time.After(pipelineRoom):
 		}
 	}
 }
 
-func (p *pipeline) free(size int) {
+// arrived takes the answer to f, and yields what is answered with all before it.
+func (p *pipeline) arrived(f *appendFuture, a callAnswer) {
 	p.mu.Lock()
-	p.bytes -= size
-	p.mu.Unlock()
+	defer p.mu.Unlock()
+	f.answer = &a
+	for len(p.sent) > 0 && p.sent[0].answer != nil {
+		p.settle(p.sent[0])
+	}
 	select {
 	case p.freed <- struct{}{}:
 	default:
 	}
 }
 
-// collect yields answered appends in the order of their sending.
-func (p *pipeline) collect() {
+// settle yields the oldest append, which is answered, or has the pipeline fail;
+// p.mu is held.
+func (p *pipeline) settle(f *appendFuture) {
+	err := f.answer.err
+	if err == nil {
+		err = decodeAppendReply(f.answer.payload, f.resp)
+	}
+	if err != nil {
+		p.end(err)
+		return
+	}
+	p.sent = p.sent[1:]
+	p.bytes -= f.size
+	p.transport.commits.answered(p.peer.id, f.args, f.resp, nil)
+	f.finish(nil)
+	p.yielded <- f // has room for all that are under way
+	if !f.resp.Success || f.resp.Term > f.args.Term {
+		p.end(errRefused)
+	}
+}
+
+// guard has the pipeline fail that gets no answers, or is left.
+func (p *pipeline) guard() {
 	timer := time.NewTimer(appendTimeout)
 	defer timer.Stop()
 	for {
 		select {
-		case f := <-p.inflight:
-			timer.Reset(time.Until(f.start.Add(appendTimeout)))
-			err := p.settle(f, timer.C)
-			f.finish(err)
-			if err != nil {
-				p.fail(err)
-				return
-			}
-			p.free(f.size)
-			select {
-			case p.answered <- f:
-			case <-p.failed:
-				return
-			}
-			if !f.resp.Success || f.resp.Term > f.args.Term {
-				p.fail(errRefused)
-				return
-			}
+		case <-timer.C:
+			timer.Reset(p.patience())
 		case <-p.failed:
 			return
 		case <-p.transport.leaving:
@@ -176,61 +190,44 @@ func (p *pipeline) collect() {
 	}
 }
 
-// settle waits for the answer to f.
-func (p *pipeline) settle(f *appendFuture, timeout <-chan time.Time) error {
-	var err error
-	select {
-	case a := <-f.pending.answer:
-		if err = a.err; err == nil {
-			err = decodeAppendReply(a.payload, f.resp)
-		}
-	case <-timeout:
-		err = fmt.Errorf("no answer from %x within %v", p.peer.id, appendTimeout)
-	case <-p.failed:
-		err = p.cause()
-	case <-p.transport.leaving:
-		err = errTransportClosed
+// patience is how long there may still be no answer.
+func (p *pipeline) patience() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.sent) == 0 {
+		return appendTimeout
 	}
-	if err != nil {
-		p.peer.forget(f.id)
+	left := time.Until(p.sent[0].start.Add(appendTimeout))
+	if left <= 0 {
+		p.end(fmt.Errorf("no answer from %x within %v", p.peer.id, appendTimeout))
 	}
-	p.transport.commits.answered(p.peer.id, f.args, f.resp, err)
-	return err
+	return left
 }
 
 // fail ends the pipeline; the first cause stays.
 func (p *pipeline) fail(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.end(err)
+}
+
+// end ends the pipeline and all that is under way; p.mu is held.
+func (p *pipeline) end(err error) {
 	if p.err != nil {
 		return
 	}
 	p.err = err
 	close(p.failed)
-	p.drain(err)
-}
-
-// drain ends the futures that collect will not take any more.
-func (p *pipeline) drain(err error) {
-	for {
-		select {
-		case f := <-p.inflight:
-			p.peer.forget(f.id)
-			f.finish(err)
-		default:
-			return
-		}
+	for _, f := range p.sent {
+		p.peer.forget(f.id)
+		p.transport.commits.answered(p.peer.id, f.args, f.resp, err)
+		f.finish(err)
 	}
-}
-
-func (p *pipeline) cause() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.err
+	p.sent = nil
 }
 
 // Consumer yields the appends that were answered.
-func (p *pipeline) Consumer() <-chan raft.AppendFuture { return p.answered }
+func (p *pipeline) Consumer() <-chan raft.AppendFuture { return p.yielded }
 
 // Close gives up what is under way.
 func (p *pipeline) Close() error {
@@ -240,14 +237,14 @@ func (p *pipeline) Close() error {
 
 // appendFuture is one append of a pipeline.
 type appendFuture struct {
-	start   time.Time
-	args    *raft.AppendEntriesRequest
-	resp    *raft.AppendEntriesResponse
-	size    int
-	id      uint64
-	pending *pendingCall
-	done    chan struct{}
-	err     error
+	start  time.Time
+	args   *raft.AppendEntriesRequest
+	resp   *raft.AppendEntriesResponse
+	size   int
+	id     uint64      // of its frame, 0 until it is sent
+	answer *callAnswer // nil: none yet
+	done   chan struct{}
+	err    error
 }
 
 func (f *appendFuture) finish(err error) {
