@@ -137,6 +137,9 @@ func (p *proposer) enqueue(w weight, encode func([]byte) ([]byte, error), wait *
 		return err
 	}
 	b.payload = payload
+	if len(b.waiters) == 0 {
+		b.begun = time.Now() // and not when one was refused
+	}
 	b.waiters = append(b.waiters, wait)
 	b.weight.add(w)
 	p.queued += b.size() - before

@@ -182,8 +182,9 @@ func open(cfg Config, logs *logStore) (*Node, error) {
 }
 
 // Propose has data agreed as an entry of the given term, and returns once the
-// Machine of this member has applied it. ErrNotLeader and ErrTooLarge are
-// definite; any other error leaves the outcome unknown.
+// Machine of this member has applied it. ErrNotLeader, which is also the answer
+// where ctx ends before raft has taken it, and ErrTooLarge are definite; any other
+// error leaves the outcome unknown.
 func (n *Node) Propose(ctx context.Context, term uint64, data []byte) error {
 	if len(data) > MaxEntry {
 		return ErrTooLarge
@@ -192,10 +193,17 @@ func (n *Node) Propose(ctx context.Context, term uint64, data []byte) error {
 	if r.State() != raft.Leader || r.CurrentTerm() != term {
 		return ErrNotLeader
 	}
+	room := n.cfg.ElectionTimeout // how long the library may wait for room in its queue
+	if deadline, ok := ctx.Deadline(); ok {
+		room = min(room, time.Until(deadline))
+	}
+	if room <= 0 || ctx.Err() != nil { // it would wait for ever
+		return ErrNotLeader
+	}
 	future := r.ApplyLog(raft.Log{
 		Data:       data,
 		Extensions: recordCommit(n.CommitIndex()),
-	}, n.cfg.ElectionTimeout)
+	}, room)
 	err := r.answer(ctx, future)
 	n.noteTransfer(err)
 	if err == nil && n.cfg.Machine.Applied() < future.Index() {

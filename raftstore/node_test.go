@@ -347,3 +347,29 @@ func TestReadRounds_awaitsMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A proposal does not wait for room in the library's queue when its time is over: it
+// is sent by who sends the next one, too.
+func TestNode_proposalsOfAFullQueue(t *testing.T) {
+	m := &toyMachine{}
+	n := openLone(t, t.TempDir(), m)
+	term := lead(t, n)
+	propose := func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+		defer cancel()
+		return n.Propose(ctx, term, []byte("x"))
+	}
+	m.mu.Lock() // nothing is applied
+	defer m.mu.Unlock()
+	eventually(t, "the queue is full", func() bool { return errors.Is(propose(), ErrNotLeader) })
+	const times = 20
+	began := time.Now()
+	for range times {
+		if err := propose(); err == nil {
+			t.Fatal("it was applied")
+		}
+	}
+	if took, limit := time.Since(began), times*n.cfg.ElectionTimeout/2; took > limit {
+		t.Errorf("%d proposals of a millisecond took %v", times, took)
+	}
+}

@@ -93,6 +93,7 @@ func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.App
 	})
 	if err != nil {
 		p.fail(err)
+		p.transport.commits.answered(p.peer.id, args, resp, err) // it may have ended before sent was told
 		return nil, err
 	}
 	p.mu.Lock()
@@ -163,6 +164,7 @@ func (p *pipeline) settle(f *appendFuture) {
 		p.end(err)
 		return
 	}
+	p.sent[0] = nil // what it carried may go
 	p.sent = p.sent[1:]
 	p.bytes -= f.size
 	p.transport.commits.answered(p.peer.id, f.args, f.resp, nil)

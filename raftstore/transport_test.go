@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -209,6 +211,41 @@ func TestPipeline_closeEndsAll(t *testing.T) {
 	if err := f.Error(); err == nil {
 		t.Error("the append under way did not end")
 	}
+}
+
+// A pipeline holds on to nothing that is answered, whose entries may be large.
+func TestPipeline_letsGoOfWhatIsAnswered(t *testing.T) {
+	_, a, b := transportPair(t)
+	started, err := a.AppendEntriesPipeline(peer2, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var gone atomic.Int32
+	exchange := func(n uint64) {
+		for i := range n {
+			args := entry(i + 1)
+			runtime.AddCleanup(args, func(int) { gone.Add(1) }, 0)
+			if _, err := started.AppendEntries(args, &raft.AppendEntriesResponse{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range n {
+			receiveRPC(t, b).Respond(&raft.AppendEntriesResponse{Term: 1, Success: true}, nil)
+		}
+		for range n {
+			<-started.Consumer()
+		}
+	}
+	const many, few = pipelineDepth/2 + 1, pipelineDepth / 4
+	exchange(many)
+	for range few {
+		exchange(1)
+	}
+	eventually(t, "all but the last are collected", func() bool {
+		runtime.GC()
+		return gone.Load() >= many+few-1
+	})
+	started.Close() // it lived until now
 }
 
 // Raft ends only when its calls have. A peer that stops at the same time is still
