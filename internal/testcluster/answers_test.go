@@ -131,6 +131,9 @@ func TestCluster_answersAreCountedUntilTaken(t *testing.T) {
 
 // A long answer to a JSON client is accounted for until the client has taken it or has gone.
 func TestCluster_answersAreCountedUntilTakenAsJSON(t *testing.T) {
+	if testing.Short() {
+		t.Skip("makes two answers of many MiB of JSON")
+	}
 	m, _, counted := withLongAnswers(t)
 	all := func() *http.Response {
 		t.Helper()

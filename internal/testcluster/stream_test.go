@@ -143,6 +143,9 @@ func TestRangeStream_refusals(t *testing.T) {
 // Readers that stop reading hold little memory and nobody up; and when what
 // they read is compacted, they are told.
 func TestRangeStream_stalledReaders(t *testing.T) {
+	if testing.Short() {
+		t.Skip("fills 48 MiB, and measures the heap, which the race detector changes")
+	}
 	const readers, keys, value = 20, 3000, 16 << 10 // values that are read from the file
 	c := testcluster.Start(t, 1, testcluster.Options{})
 	cl := client(t, c.Endpoints()...)
