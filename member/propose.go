@@ -31,17 +31,17 @@ const (
 // later term opens without it.
 type proposer struct {
 	m    *Member
+	wake chan struct{} // a batch has its first request; with room for all who send
 	work sync.WaitGroup
 
-	mu      sync.Mutex
-	queue   []*batch // filled in order; the last one is open
-	queued  int      // bytes in queue
-	senders int      // goroutines that send batches, at most inFlight
-	nextID  uint64
-	flying  map[uint64]*batch // proposed by this member, not answered
-	opened  uint64            // newest term known to have begun
-	spares  []buffers         // of batches that were answered; one for each slot
-	ended   bool              // nothing leaves the queue any more
+	mu     sync.Mutex
+	queue  []*batch // filled in order; the last one is open
+	queued int      // bytes in queue
+	nextID uint64
+	flying map[uint64]*batch // proposed by this member, not answered
+	opened uint64            // newest term known to have begun
+	spares []buffers         // of batches that were answered; one for each slot
+	ended  bool              // nothing leaves the queue any more
 
 	pending   atomic.Int64  // requests that wait for their outcome
 	failed    atomic.Uint64 // requests that got none
@@ -50,10 +50,10 @@ type proposer struct {
 
 func newProposer(m *Member, firstID uint64) *proposer {
 	return &proposer{
-		m:       m,
-		senders: inFlight, // nothing is sent before run
-		nextID:  firstID,
-		flying:  make(map[uint64]*batch),
+		m:      m,
+		wake:   make(chan struct{}, inFlight),
+		nextID: firstID,
+		flying: make(map[uint64]*batch),
 	}
 }
 
@@ -144,9 +144,8 @@ func (p *proposer) enqueue(w weight, encode func([]byte) ([]byte, error), wait *
 	b.weight.add(w)
 	p.queued += b.size() - before
 	p.unapplied.Add(int64(b.size() - before))
-	if len(b.waiters) == 1 && p.senders < inFlight {
-		p.senders++
-		p.work.Go(p.sendAll)
+	if len(b.waiters) == 1 {
+		signal(p.wake)
 	}
 	return nil
 }
@@ -176,26 +175,26 @@ func (p *proposer) recycle(b *batch) {
 	}
 }
 
-// sendAll sends batches until there is none. The first request of a batch starts
-// it, and those that come before it runs are in the batch, too.
+// sendAll sends batches, one at a time, until the member stops. Requests that come
+// before it has been woken share a batch.
 func (p *proposer) sendAll() {
 	for {
-		p.mu.Lock()
-		b := p.take()
-		if b == nil {
-			p.senders--
-		}
-		p.mu.Unlock()
-		if b == nil {
+		select {
+		case <-p.wake:
+		case <-p.m.ctx.Done():
 			return
 		}
-		p.send(b)
-		p.recycle(b)
+		for b := p.take(); b != nil; b = p.take() {
+			p.send(b)
+			p.recycle(b)
+		}
 	}
 }
 
-// take removes the oldest batch with a request from the queue; p.mu is held.
+// take removes the oldest batch with a request from the queue.
 func (p *proposer) take() *batch {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if len(p.queue) == 0 || len(p.queue[0].waiters) == 0 {
 		return nil
 	}
@@ -209,18 +208,14 @@ func (p *proposer) take() *batch {
 // run has batches sent until the member stops, and then answers what is queued and
 // takes nothing more.
 func (p *proposer) run() {
-	for range inFlight { // one that finds nothing ends
+	for range inFlight {
 		p.work.Go(p.sendAll)
 	}
 	<-p.m.ctx.Done()
-	var left []*batch
 	p.mu.Lock()
 	p.ended = true
-	for b := p.take(); b != nil; b = p.take() {
-		left = append(left, b)
-	}
 	p.mu.Unlock()
-	for _, b := range left {
+	for b := p.take(); b != nil; b = p.take() {
 		p.land(b)
 		b.fail(ErrStopped)
 	}
