@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/conclave-kv/conclave/raftstore/fsm"
 )
@@ -87,7 +88,9 @@ func TestProposer_fillsAndBounds(t *testing.T) {
 	if len(p.queue) != 2 || len(p.queue[0].waiters) != batchRequests {
 		t.Fatalf("%d batches, the first of %d requests", len(p.queue), len(p.queue[0].waiters))
 	}
-	if a, b := p.take(), p.take(); a.id+1 != b.id || p.queued != 0 {
+	a, _ := p.take()
+	b, _ := p.take()
+	if a.id+1 != b.id || p.queued != 0 {
 		t.Fatalf("batches %d and %d, %d bytes queued", a.id, b.id, p.queued)
 	}
 	if err := p.enqueue(weight{}, request(queueBytes+1), nil); err != nil {
@@ -95,6 +98,49 @@ func TestProposer_fillsAndBounds(t *testing.T) {
 	}
 	if err := p.enqueue(weight{}, request(1), nil); !errors.Is(err, ErrTooManyRequests) {
 		t.Fatalf("beyond the bound: %v", err)
+	}
+}
+
+// A batch stays and fills while few are under way and the last has just left, but no
+// longer than a pause; and not at all when one of them is answered.
+func TestProposer_pausesWhileFewAreUnderWay(t *testing.T) {
+	p := newProposer(&Member{}, 1)
+	request := func(dst []byte) ([]byte, error) { return append(dst, 1), nil }
+	add := func() {
+		t.Helper()
+		if err := p.enqueue(weight{}, request, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var under []*batch
+	for range fewInFlight {
+		add()
+		b, wait := p.take()
+		if b == nil || wait != 0 {
+			t.Fatalf("batch %d of few waits %v", len(under), wait)
+		}
+		under = append(under, b)
+	}
+	add()
+	p.left = time.Now().Add(time.Hour) // however slow this test is
+	if b, wait := p.take(); b != nil || wait < time.Hour {
+		t.Fatalf("the next one waits %v", wait)
+	}
+	add() // meanwhile
+	p.left = time.Now().Add(-batchPause)
+	b, wait := p.take()
+	if b == nil || wait != 0 || len(b.waiters) != 2 {
+		t.Fatalf("after a pause it waits %v", wait)
+	}
+	add()
+	p.left = time.Now().Add(time.Hour)
+	p.land(b)
+	p.land(under[0])
+	if b, wait := p.take(); b == nil || wait != 0 {
+		t.Fatalf("while one is under way the next waits %v", wait)
+	}
+	if b, wait := p.take(); b != nil || wait != 0 {
+		t.Fatalf("an empty queue has %v, and a wait of %v", b, wait)
 	}
 }
 

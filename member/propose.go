@@ -14,8 +14,13 @@ import (
 )
 
 const (
-	// inFlight is how many batches are proposed before the first is answered.
-	inFlight = 4
+	// inFlight is how many batches are proposed at most before the first is answered,
+	// and fewInFlight how many without a pause of batchPause since the last: a batch
+	// costs the members much the same whatever is in it, so that fewer and larger ones
+	// are cheaper; and where an answer takes long nobody waits for it.
+	inFlight    = 4
+	fewInFlight = 2
+	batchPause  = 5 * time.Millisecond
 	// queueBytes bounds the requests that wait for a batch of theirs to leave.
 	queueBytes = 64 << 20
 	// retryPropose is the pause before a batch that was definitely not
@@ -39,8 +44,9 @@ type proposer struct {
 	queued int      // bytes in queue
 	nextID uint64
 	flying map[uint64]*batch // proposed by this member, not answered
+	left   time.Time         // when the last one left the queue
 	opened uint64            // newest term known to have begun
-	spares []buffers         // of batches that were answered; one for each slot
+	spares []buffers         // of batches that were answered; one for each in flight
 	ended  bool              // nothing leaves the queue any more
 
 	pending   atomic.Int64  // requests that wait for their outcome
@@ -184,25 +190,43 @@ func (p *proposer) sendAll() {
 		case <-p.m.ctx.Done():
 			return
 		}
-		for b := p.take(); b != nil; b = p.take() {
+		for {
+			b, wait := p.take()
+			if b == nil && wait == 0 {
+				break
+			}
+			if b == nil {
+				if !p.m.pause(wait) {
+					return
+				}
+				continue
+			}
 			p.send(b)
 			p.recycle(b)
 		}
 	}
 }
 
-// take removes the oldest batch with a request from the queue.
-func (p *proposer) take() *batch {
+// take removes the oldest batch with a request from the queue, or says for how long
+// it is to stay there.
+func (p *proposer) take() (b *batch, wait time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.queue) == 0 || len(p.queue[0].waiters) == 0 {
-		return nil
+		return nil, 0
 	}
-	b := p.queue[0]
+	now := time.Now()
+	if len(p.flying) >= fewInFlight && !p.ended {
+		if wait = p.left.Add(batchPause).Sub(now); wait > 0 {
+			return nil, wait
+		}
+	}
+	b = p.queue[0]
 	p.queue = p.queue[1:]
 	p.queued -= b.size()
 	p.flying[b.id] = b
-	return b
+	p.left = now
+	return b, 0
 }
 
 // run has batches sent until the member stops, and then answers what is queued and
@@ -215,7 +239,7 @@ func (p *proposer) run() {
 	p.mu.Lock()
 	p.ended = true
 	p.mu.Unlock()
-	for b := p.take(); b != nil; b = p.take() {
+	for b, _ := p.take(); b != nil; b, _ = p.take() {
 		p.land(b)
 		b.fail(ErrStopped)
 	}

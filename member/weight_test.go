@@ -94,7 +94,8 @@ func TestProposer_batchesAreBoundedByWeight(t *testing.T) {
 		t.Fatalf("%d batches of %d bytes", len(p.queue), p.queued)
 	}
 	for range 3 {
-		p.land(p.take())
+		taken, _ := p.take()
+		p.land(taken)
 	}
 	if p.queued != 0 || p.unapplied.Load() != 0 {
 		t.Errorf("%d bytes are queued, %d unapplied, of none", p.queued, p.unapplied.Load())

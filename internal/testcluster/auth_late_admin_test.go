@@ -80,9 +80,10 @@ func TestAuth_revokedAdministratorGetsNoCertificate(t *testing.T) {
 	root.SetEndpoints(c.Members[0].ClientURL, c.Members[1].ClientURL)
 	boss := secureClient(t, c, "boss")
 	boss.SetEndpoints(c.Members[2].ClientURL)
-	if _, err := boss.Get(within(t), "k"); err != nil {
-		t.Fatal(err)
-	}
+	awaitTrue(t, "the member to know that authentication is on", func() bool {
+		_, err := boss.Get(within(t), "k") // as nobody while it comes to know
+		return err == nil
+	})
 	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, freshKey(t))
 	if err != nil {
 		t.Fatal(err)
