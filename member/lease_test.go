@@ -240,7 +240,7 @@ func TestLease_grantedAnewWhileItEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	// While keys do not change endLeases takes no lease, so that it is this test that does.
-	corrupt := &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, MemberID: uint64(f.cfg.ID), Alarm: pb.AlarmType_CORRUPT}
+	corrupt := &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, MemberID: f.cfg.ID, Alarm: pb.AlarmType_CORRUPT}
 	if _, err := f.Alarm(ctx, corrupt); err != nil {
 		t.Fatal(err)
 	}
