@@ -37,7 +37,7 @@ func (l *lab) try(t *testing.T, line string) outcome {
 	if strings.HasPrefix(o.stdout, "{") {
 		o.stdout = inOrder(o.stdout) // while it is JSON
 	}
-	for _, form := range []string{fmt.Sprintf("%16x", l.added), fmt.Sprintf("%x", l.added), strconv.FormatUint(l.added, 10)} {
+	for _, form := range []string{fmt.Sprintf("%x", l.added), strconv.FormatUint(l.added, 10)} {
 		if l.added != 0 {
 			o.stdout, o.errors = strings.ReplaceAll(o.stdout, form, "ID"), strings.ReplaceAll(o.errors, form, "ID")
 		}

@@ -216,7 +216,7 @@ func TestWatch_ownVariables(t *testing.T) {
 	endpoint := startEtcd(t, "")
 	prepare(t, endpoint)
 	r := startCall(t, "conclave", endpoint, []string{"CONCLAVE_WATCH_KEY=last", "ETCDCTL_WATCH_KEY=a"}, "watch", "--rev", "1")
-	r.says("\n")
+	r.says("end\n")
 	if got := r.end(syscall.SIGKILL); got.stdout != "PUT\nlast\nend\n" {
 		t.Errorf("got %q", got.stdout)
 	}
