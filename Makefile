@@ -133,7 +133,7 @@ interop-programs: ## real etcd, etcdctl, etcdutl in bin/interop
 # The programs of other projects that the interop tests talk to.
 interop: interop-programs kvdiff faultfs
 	.ci/install bind9 bind9-dnsutils knot openssl curl iproute2 procps
-	$(GO) test -tags interop -count=1 -parallel $(INTEROP_PARALLEL) -run '^($(interop_tests))$$' $(INTEROP)
+	$(GO) test -tags interop -count=1 -timeout 20m -parallel $(INTEROP_PARALLEL) -run '^($(interop_tests))$$' $(INTEROP)
 
 snapshots: interop-programs ## snapshots of real etcd 3.4 to 3.7, and what those say of them, anew; on Debian 12
 	test/snapshots/build.sh
