@@ -123,14 +123,24 @@ func (a access) txn(r *pb.TxnRequest) bool {
 
 // attaches reports whether a transaction may attach a key to a lease.
 func attaches(r *pb.TxnRequest) bool {
+	return !EachLease(r, func(int64) bool { return false })
+}
+
+// EachLease calls fn with the lease of every put of a transaction that names one,
+// whichever branch will be taken, until fn returns false. It reports whether it never
+// did.
+func EachLease(r *pb.TxnRequest, fn func(id int64) bool) bool {
 	for _, ops := range [2][]*pb.RequestOp{r.GetSuccess(), r.GetFailure()} {
 		for _, op := range ops {
-			if op.GetRequestPut().GetLease() != 0 || attaches(op.GetRequestTxn()) {
-				return true
+			if id := op.GetRequestPut().GetLease(); id != 0 && !fn(id) {
+				return false
+			}
+			if nested := op.GetRequestTxn(); nested != nil && !EachLease(nested, fn) {
+				return false
 			}
 		}
 	}
-	return false
+	return true
 }
 
 // branches walks both branches, whichever will be taken.

@@ -80,7 +80,10 @@ func weighRights(v *fsm.View, user string, msg proto.Message) (keys int) {
 		keys = leaseKeys(v.KV, r.GetLease())
 	case *pb.TxnRequest:
 		leases := make(map[int64]struct{})
-		leasesOf(leases, r)
+		auth.EachLease(r, func(id int64) bool {
+			leases[id] = struct{}{}
+			return true
+		})
 		for id := range leases {
 			keys += leaseKeys(v.KV, id)
 		}
@@ -93,20 +96,6 @@ func leaseKeys(v *kv.View, id int64) int {
 		return 0
 	}
 	return v.LeaseKeyCount(id)
-}
-
-// leasesOf adds the leases that a transaction attaches keys to.
-func leasesOf(leases map[int64]struct{}, r *pb.TxnRequest) {
-	for _, ops := range [2][]*pb.RequestOp{r.GetSuccess(), r.GetFailure()} {
-		for _, op := range ops {
-			if id := op.GetRequestPut().GetLease(); id != 0 {
-				leases[id] = struct{}{}
-			}
-			if nested := op.GetRequestTxn(); nested != nil {
-				leasesOf(leases, nested)
-			}
-		}
-	}
 }
 
 func (w *weight) add(o weight) {
