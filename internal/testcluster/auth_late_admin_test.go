@@ -4,8 +4,8 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"errors"
+	"net/http"
 	"testing"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -35,15 +35,16 @@ func setUpBoss(t *testing.T, c *clientv3.Client) {
 
 // afterRevocation has boss do something on a member that was cut off when the role root
 // was taken from boss, and that hears of the others again while it waits for them.
-func afterRevocation(t *testing.T, c *testcluster.Cluster, root *clientv3.Client, do func() error) error {
+func afterRevocation(t *testing.T, c *testcluster.Cluster, reader *http.Client, root *clientv3.Client, do func() error) error {
 	t.Helper()
+	started := func() float64 { return metricSumBy(t, reader, c.Members[2], "grpc_server_started_total") }
 	c.Isolate(2)
 	if _, err := root.UserRevokeRole(within(t), "boss", "root"); err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error, 1)
+	done, before := make(chan error, 1), started()
 	go func() { done <- do() }()
-	time.Sleep(300 * time.Millisecond) // nothing tells that the member has taken the call; a late one is refused as well
+	awaitTrue(t, "the member to take the call", func() bool { return started() > before })
 	c.Heal()
 	return <-done
 }
@@ -59,7 +60,7 @@ func TestAuth_revokedAdministratorChangesNoMembers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = afterRevocation(t, c, root, func() error {
+	err = afterRevocation(t, c, http.DefaultClient, root, func() error {
 		_, err := pb.NewClusterClient(conn).MemberRemove(bearing(within(t), boss), &pb.MemberRemoveRequest{ID: before.Header.MemberId})
 		return err
 	})
@@ -76,19 +77,26 @@ func TestAuth_revokedAdministratorChangesNoMembers(t *testing.T) {
 func TestAuth_revokedAdministratorGetsNoCertificate(t *testing.T) {
 	c := testcluster.Start(t, 3, testcluster.Options{Secure: true})
 	setUpBoss(t, secureClient(t, c, "root"))
-	root := secureClient(t, c, "root")
+	root, boss := secureClient(t, c, "root"), secureClient(t, c, "boss")
+	for _, m := range c.Members {
+		root.SetEndpoints(m.ClientURL)
+		awaitTrue(t, "the member to know that authentication is on", func() bool {
+			_, err := root.Get(within(t), "k") // as nobody while it comes to know
+			return err == nil
+		})
+	}
 	root.SetEndpoints(c.Members[0].ClientURL, c.Members[1].ClientURL)
-	boss := secureClient(t, c, "boss")
 	boss.SetEndpoints(c.Members[2].ClientURL)
-	awaitTrue(t, "the member to know that authentication is on", func() bool {
-		_, err := boss.Get(within(t), "k") // as nobody while it comes to know
-		return err == nil
-	})
+	if _, err := boss.Get(within(t), "k"); err != nil {
+		t.Fatal(err)
+	}
 	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, freshKey(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = afterRevocation(t, c, root, func() error {
+	reader := &http.Client{Transport: &http.Transport{TLSClientConfig: c.ClientTLS("root")}}
+	t.Cleanup(reader.CloseIdleConnections)
+	err = afterRevocation(t, c, reader, root, func() error {
 		_, err := conclavepb.NewPKIClient(boss.ActiveConnection()).Issue(within(t), &conclavepb.IssueRequest{Profile: "client", Cn: "root", Csr: csr})
 		return err
 	})

@@ -20,7 +20,13 @@ import (
 // metricSum adds up the series of a metric that a member shows.
 func metricSum(t *testing.T, m *testcluster.Member, name string) float64 {
 	t.Helper()
-	resp, err := http.Get(m.ClientURL + "/metrics")
+	return metricSumBy(t, http.DefaultClient, m, name)
+}
+
+// metricSumBy is metricSum by a client that a secure member knows.
+func metricSumBy(t *testing.T, client *http.Client, m *testcluster.Member, name string) float64 {
+	t.Helper()
+	resp, err := client.Get(m.ClientURL + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
