@@ -65,10 +65,10 @@ func (c *checker) node(n *node, lo, hi []byte) error {
 	for i, kid := range n.kids {
 		l, h := lo, hi
 		if i > 0 {
-			l = []byte(n.keys[i-1])
+			l = []byte(n.seps.keys[i-1])
 		}
-		if i < len(n.keys) {
-			h = []byte(n.keys[i])
+		if i < len(n.seps.keys) {
+			h = []byte(n.seps.keys[i])
 		}
 		if err := c.node(kid, l, h); err != nil {
 			return err

@@ -3,7 +3,7 @@ package kv
 import "bytes"
 
 // Node capacities. A leaf of 64 pointers and an inner node of 32 children keep
-// what a batch copies per put near 1.5 KiB, and a million keys 5 levels deep.
+// what a batch copies per put near 1 KiB, and a million keys 5 levels deep.
 const (
 	leafMax  = 64
 	innerMax = 32
@@ -20,9 +20,7 @@ type node struct {
 	entries []*entry // leaf
 	tags    []byte   // leaf: tagOf each entry's key, to find it without looking at others
 	kids    []*node  // inner node; nil in a leaf
-	// keys separates kids: all of kids[i]'s keys are < keys[i] and all of
-	// kids[i+1]'s are >= keys[i].
-	keys []string
+	seps    *separators
 }
 
 // leafNode and innerNode allocate a node together with its arrays.
@@ -35,7 +33,6 @@ type leafNode struct {
 type innerNode struct {
 	node
 	kidBuf [innerMax]*node
-	keyBuf [innerMax]string
 }
 
 func newLeaf(edit uint64) *node {
@@ -46,7 +43,7 @@ func newLeaf(edit uint64) *node {
 
 func newInner(edit uint64) *node {
 	in := &innerNode{}
-	in.edit, in.kids, in.keys = edit, in.kidBuf[:0], in.keyBuf[:0]
+	in.edit, in.kids, in.seps = edit, in.kidBuf[:0], noSeparators
 	return &in.node
 }
 
@@ -67,18 +64,7 @@ func (n *node) size() int {
 }
 
 // kidFor returns the index of the child whose range holds key.
-func (n *node) kidFor(key []byte) int {
-	lo, hi := 0, len(n.keys)
-	for lo < hi {
-		mid := int(uint(lo+hi) >> 1)
-		if string(key) < n.keys[mid] {
-			hi = mid
-		} else {
-			lo = mid + 1
-		}
-	}
-	return lo
-}
+func (n *node) kidFor(key []byte) int { return n.seps.below(key) }
 
 // tagOf mixes the end of a key, where the keys of one leaf differ most, to one
 // byte.
@@ -159,7 +145,7 @@ func (n *node) walk(lo, hi []byte, living bool, fn func(*entry) bool) bool {
 		return true
 	}
 	for i := n.kidFor(lo); i < len(n.kids); i++ {
-		if i > 0 && hi != nil && n.keys[i-1] >= string(hi) {
+		if i > 0 && hi != nil && n.seps.keys[i-1] >= string(hi) {
 			return true
 		}
 		if !n.kids[i].walk(lo, hi, living, fn) {

@@ -27,7 +27,7 @@ func (t *tree) own(n *node) *node {
 	c := newInner(t.edit)
 	c.live = n.live
 	c.kids = append(c.kids, n.kids...)
-	c.keys = append(c.keys, n.keys...)
+	c.seps = n.seps
 	return c
 }
 
@@ -77,10 +77,10 @@ func (t *tree) reach(key []byte, s *spot) {
 			kid = n.kids[i]
 		}
 		if i > 0 {
-			s.lo = n.keys[i-1]
+			s.lo = n.seps.keys[i-1]
 		}
-		if i < len(n.keys) {
-			s.hi, s.open = n.keys[i], false
+		if i < len(n.seps.keys) {
+			s.hi, s.open = n.seps.keys[i], false
 		}
 		s.path[s.depth] = n
 		s.depth++
@@ -144,16 +144,15 @@ func (t *tree) splitKid(n *node, i int, key []byte) {
 	} else {
 		right = newInner(t.edit)
 		at := innerMax / 2
-		sep = left.keys[at-1]
+		sep = left.seps.keys[at-1]
 		right.kids = append(right.kids, left.kids[at:]...)
-		right.keys = append(right.keys, left.keys[at:]...)
 		left.kids = truncate(left.kids, at)
-		left.keys = truncate(left.keys, at-1)
+		left.seps, right.seps = left.seps.divide(at - 1)
 	}
 	left.recount()
 	right.recount()
 	n.kids = insertAt(n.kids, i+1, right)
-	n.keys = insertAt(n.keys, i, sep)
+	n.seps = n.seps.with(i, sep)
 }
 
 // remove takes the entries of keys, which are in order, out of the tree. They
@@ -176,8 +175,8 @@ func (t *tree) removeFrom(n *node, keys [][]byte) (delta int) {
 		}
 		i := n.kidFor(keys[0])
 		part := len(keys)
-		if i < len(n.keys) {
-			part = sort.Search(len(keys), func(j int) bool { return string(keys[j]) >= n.keys[i] })
+		if i < len(n.seps.keys) {
+			part = sort.Search(len(keys), func(j int) bool { return string(keys[j]) >= n.seps.keys[i] })
 		}
 		kid := t.own(n.kids[i])
 		n.kids[i] = kid
@@ -221,9 +220,11 @@ func (t *tree) buryIn(n *node, lo, hi []byte, tomb func(old *entry) *entry) (bur
 				buried++
 			}
 		}
+		n.live -= buried
+		return buried
 	}
 	for i := n.kidFor(lo); i < len(n.kids); i++ {
-		if i > 0 && hi != nil && n.keys[i-1] >= string(hi) {
+		if i > 0 && hi != nil && n.seps.keys[i-1] >= string(hi) {
 			break
 		}
 		if n.kids[i].live > 0 {
@@ -248,7 +249,7 @@ func (t *tree) shrinkKid(n *node, i int) {
 	}
 	if kid.barren() {
 		n.kids = removeAt(n.kids, i)
-		n.keys = removeAt(n.keys, max(0, i-1))
+		n.seps = n.seps.without(max(0, i-1))
 		return
 	}
 	if i == len(n.kids)-1 {
@@ -263,14 +264,13 @@ func (t *tree) shrinkKid(n *node, i int) {
 		left.entries = append(left.entries, right.entries...)
 		left.tags = append(left.tags, right.tags...)
 	} else {
-		left.keys = append(left.keys, n.keys[i])
-		left.keys = append(left.keys, right.keys...)
+		left.seps = left.seps.join(n.seps.keys[i], right.seps)
 		left.kids = append(left.kids, right.kids...)
 	}
 	left.live += right.live
 	n.kids[i] = left
 	n.kids = removeAt(n.kids, i+1)
-	n.keys = removeAt(n.keys, i)
+	n.seps = n.seps.without(i)
 }
 
 // barren reports whether no entry is beneath n.
