@@ -117,6 +117,7 @@ func (l *loader) insert(recs []unsorted) {
 		key := r.key()
 		if !at.holds(key) {
 			l.tree.reach(key, &at)
+			at.bound()
 		}
 		at.upsert(key, func(e *entry) *entry {
 			if e == nil {

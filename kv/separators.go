@@ -1,19 +1,22 @@
 package kv
 
 import (
+	"bytes"
 	"encoding/binary"
 	"slices"
 )
 
 // Separators tell the children of an inner node apart: all of child i's keys are
 // < keys[i], and all of child i+1's are >= keys[i]. They never change, so that
-// the versions of a node share them: most changes are beneath it.
+// the versions of a node share them: most changes are beneath it. A search
+// touches little memory but what is in the struct itself.
 type separators struct {
 	keys []string
-	// What all keys begin with is skip bytes long; heads are the 8 bytes after
-	// it. A search compares them and rarely touches a key.
-	skip  int
-	heads []uint64
+	// What all keys begin with is skip bytes long; prefix has as much of it as it
+	// has room for. heads are the 8 bytes after it of each key.
+	skip   int
+	prefix [32]byte
+	heads  [innerMax - 1]uint64
 }
 
 // noSeparators are those of a node with one child.
@@ -24,11 +27,12 @@ func newSeparators(keys []string) *separators {
 	if len(keys) == 0 {
 		return noSeparators
 	}
-	s := &separators{keys: keys, heads: make([]uint64, len(keys))}
+	s := &separators{keys: keys}
 	first, last := keys[0], keys[len(keys)-1]
 	for s.skip < min(len(first), len(last)) && first[s.skip] == last[s.skip] {
 		s.skip++
 	}
+	copy(s.prefix[:], first[:s.skip])
 	for i, k := range keys {
 		s.heads[i] = headOf(k[s.skip:])
 	}
@@ -43,16 +47,29 @@ func headOf[S string | []byte](s S) uint64 {
 	return binary.BigEndian.Uint64(b[:])
 }
 
+// beside compares key with the keys that have the common prefix: it is before,
+// amid or behind them.
+func (s *separators) beside(key []byte) int {
+	n := min(s.skip, len(s.prefix))
+	c := bytes.Compare(key[:min(n, len(key))], s.prefix[:n])
+	if c == 0 && s.skip > n {
+		rest := s.keys[0][n:s.skip]
+		switch got := key[n:min(s.skip, len(key))]; {
+		case string(got) < rest:
+			return -1
+		case string(got) > rest:
+			return 1
+		}
+	}
+	return c
+}
+
 // below returns how many separators are <= key, the index of its child.
 func (s *separators) below(key []byte) int {
 	lo, hi := 0, len(s.keys)
-	if hi == 0 {
+	if c := s.beside(key); c < 0 || hi == 0 {
 		return 0
-	}
-	if prefix := s.keys[0][:s.skip]; len(key) < s.skip || string(key[:s.skip]) != prefix {
-		if string(key) < prefix {
-			return 0
-		}
+	} else if c > 0 {
 		return hi
 	}
 	head := headOf(key[s.skip:])

@@ -19,7 +19,7 @@ func TestSeparators_below(t *testing.T) {
 		return string(b)
 	}
 	for range 3000 {
-		prefix := word(12)
+		prefix := word(12 + 40*rnd.IntN(2))
 		var keys []string
 		for range rnd.IntN(innerMax) {
 			keys = append(keys, prefix+word(12))
@@ -45,7 +45,7 @@ func TestSeparators_below(t *testing.T) {
 			s = s.without(i)
 			keys = slices.Delete(keys, i, i+1)
 		}
-		look := append([]string{"", prefix, "\xff\xff\xff", word(24)}, keys...)
+		look := append([]string{"", prefix, "\xff\xff\xff", word(24), prefix[:len(prefix)/2], prefix[:len(prefix)/2] + word(30)}, keys...)
 		for range 20 {
 			look = append(look, prefix+word(12))
 		}

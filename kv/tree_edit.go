@@ -31,14 +31,30 @@ func (t *tree) own(n *node) *node {
 	return c
 }
 
-// A spot is where a key belongs: a leaf, the way to it, and the keys that belong
-// there as well. It holds until the tree changes elsewhere.
+// A spot is where a key belongs: a leaf and the way to it. It holds until the
+// tree changes elsewhere.
 type spot struct {
-	leaf   *node
-	path   [maxDepth]*node
-	depth  int
+	leaf  *node
+	path  [maxDepth]*node
+	kids  [maxDepth]int // where the way goes on from path's nodes
+	depth int
+	// The keys that belong there as well, once bound was called.
 	lo, hi string // keys >= lo and < hi
 	open   bool   // hi is no bound
+}
+
+// bound looks up which keys belong at s, so that holds can be asked.
+func (s *spot) bound() {
+	s.lo, s.hi, s.open = "", "", true
+	for d, n := range s.path[:s.depth] {
+		i, keys := s.kids[d], n.seps.keys
+		if i > 0 {
+			s.lo = keys[i-1]
+		}
+		if i < len(keys) {
+			s.hi, s.open = keys[i], false
+		}
+	}
 }
 
 // holds reports whether key can be put at s too.
@@ -65,7 +81,7 @@ func (t *tree) reach(key []byte, s *spot) {
 		t.root = grown
 		t.splitKid(grown, 0, key)
 	}
-	s.lo, s.hi, s.open, s.depth = "", "", true, 0
+	s.depth = 0
 	n := t.root
 	for !n.leaf() {
 		i := n.kidFor(key)
@@ -76,13 +92,7 @@ func (t *tree) reach(key []byte, s *spot) {
 			i = n.kidFor(key)
 			kid = n.kids[i]
 		}
-		if i > 0 {
-			s.lo = n.seps.keys[i-1]
-		}
-		if i < len(n.seps.keys) {
-			s.hi, s.open = n.seps.keys[i], false
-		}
-		s.path[s.depth] = n
+		s.path[s.depth], s.kids[s.depth] = n, i
 		s.depth++
 		n = kid
 	}
