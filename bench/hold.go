@@ -59,7 +59,10 @@ func (w *watchers) serverMemory(ctx context.Context) (all servedMemory, err erro
 	for _, endpoint := range w.spec.Endpoints {
 		url := w.certs.scheme() + endpoint + "/debug/pprof/heap?gc=1&debug=1"
 		var live float64
-		for range 2 { // what is in pools goes at the second collection
+		// What is in pools goes at the second collection, and the runtime keeps a
+		// tenth more than was in use when the last one began: as after some minutes,
+		// in which it collects by itself.
+		for range 3 {
 			if live, err = liveMemory(ctx, &http.Client{Transport: transport, Timeout: opTimeout}, url); err != nil {
 				return all, err
 			}
