@@ -41,6 +41,9 @@ PARTITION_ROUNDS ?= 100
 KILL_ROUNDS ?= 200
 HISTORIES ?= 50
 
+# What is measured with mutual TLS.
+MTLS_LOADS ?= put-100,put-1000,get-1,get-1000
+
 .DEFAULT_GOAL := build
 .PHONY: build test race race-build simulation partitions vet fmt-check tidy-check lint linter generate generate-check \
 	interop-programs interop snapshots kvdiff faultfs bench failover dev-smoke clean kills histories
@@ -145,8 +148,11 @@ kvdiff: ## kv and etcd's own store answer alike
 faultfs: ## the disk of the disk tests does what it says; needs root and /dev/fuse
 	cd test/faultfs && $(GO) test ./...
 
-bench: interop-programs build
+bench: interop-programs build ## keys against etcd: rates, mutual TLS, a million keys; about forty minutes
 	$(GO) run ./bench run
+	$(GO) run ./bench run -mtls -loads $(MTLS_LOADS)
+	$(GO) run ./bench run -mtls-only conclave -systems etcd,conclave -loads $(MTLS_LOADS)
+	$(GO) run ./bench large
 
 failover: interop-programs build
 	$(GO) run ./bench failover
