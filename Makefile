@@ -40,6 +40,7 @@ FIRST     ?= 10000
 PARTITION_ROUNDS ?= 100
 KILL_ROUNDS ?= 200
 HISTORIES ?= 50
+BENCH_ROUNDS ?= 5
 
 # What is measured with mutual TLS.
 MTLS_LOADS ?= put-100,put-1000,get-1,get-1000
@@ -149,10 +150,10 @@ faultfs: ## the disk of the disk tests does what it says; needs root and /dev/fu
 	cd test/faultfs && $(GO) test ./...
 
 bench: interop-programs build ## keys against etcd: rates, mutual TLS, a million keys; about forty minutes
-	$(GO) run ./bench run
-	$(GO) run ./bench run -mtls -loads $(MTLS_LOADS)
-	$(GO) run ./bench run -mtls-only conclave -systems etcd,conclave -loads $(MTLS_LOADS)
-	$(GO) run ./bench large
+	$(GO) run ./bench run -rounds $(BENCH_ROUNDS)
+	$(GO) run ./bench run -rounds $(BENCH_ROUNDS) -mtls -loads $(MTLS_LOADS)
+	$(GO) run ./bench run -rounds $(BENCH_ROUNDS) -mtls-only conclave -systems etcd,conclave -loads $(MTLS_LOADS)
+	$(GO) run ./bench large -rounds $(BENCH_ROUNDS)
 
 failover: interop-programs build
 	$(GO) run ./bench failover
