@@ -118,7 +118,8 @@ func TestStartProcess_killIsExpected(t *testing.T) {
 		t.Skip("needs a shell to stand for a server")
 	}
 	ctx, fail := context.WithCancelCause(t.Context())
-	p, err := startProcess("m1", filepath.Join(t.TempDir(), "log"), sh, []string{"-c", "read forever"}, fail)
+	// It stops itself, so that only the kill can end it.
+	p, err := startProcess("m1", filepath.Join(t.TempDir(), "log"), sh, []string{"-c", "kill -STOP $$"}, fail)
 	if err != nil {
 		t.Fatal(err)
 	}
