@@ -34,6 +34,7 @@ type Batch struct {
 	quick int   // keys that may still be read at once, see Lazy
 	owed  *Owed // by the answer to the last request
 	kept  *node // newest root that something owed reads
+	seen  int   // by Prefetch: what nobody has, the compiler would not read
 }
 
 // maxPresize bounds the records for which a batch has room from the start.

@@ -16,8 +16,7 @@ const (
 
 func benchKey(i int) []byte { return fmt.Appendf(nil, "/registry/pods/%012d", i) }
 
-// filled returns a fixture with n keys of 256-byte values, put in random
-// order, whose changes are dropped instead of written.
+// filled returns a fixture with n keys of 256-byte values, put in random order.
 func filled(b *testing.B, n int) *fixture {
 	b.Helper()
 	f := newFixture(b, Options{})
@@ -38,19 +37,35 @@ func filled(b *testing.B, n int) *fixture {
 	return f
 }
 
-// BenchmarkBatch_put measures a batch of 100 puts in a million keys.
+// BenchmarkBatch_put measures a batch of 100 puts, of keys that were looked up
+// together before and of such that were not.
 func BenchmarkBatch_put(b *testing.B) {
-	f := filled(b, benchKeys)
-	rnd := rand.New(rand.NewPCG(3, 4))
-	reqs := make([]*pb.PutRequest, 10_000)
-	for i := range reqs {
-		reqs[i] = &pb.PutRequest{Key: benchKey(rnd.IntN(benchKeys)), Value: make([]byte, 256)}
+	for _, n := range []int{10_000, benchKeys} {
+		f := filled(b, n)
+		for _, ahead := range []int{0, PrefetchGroup} {
+			b.Run(fmt.Sprintf("keys=%d/prefetch=%d", n, ahead), func(b *testing.B) { benchmarkPuts(b, f, n, ahead) })
+		}
 	}
+}
+
+func benchmarkPuts(b *testing.B, f *fixture, n, ahead int) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	reqs := make([]*pb.PutRequest, benchBatch)
+	keys := make([][]byte, benchBatch)
 	b.ReportAllocs()
 	for b.Loop() {
+		b.StopTimer()
+		for i := range reqs {
+			keys[i] = benchKey(rnd.IntN(n))
+			reqs[i] = &pb.PutRequest{Key: keys[i], Value: make([]byte, 256)}
+		}
+		b.StartTimer()
 		bt := f.s.NewBatch()
-		for range benchBatch {
-			if _, err := bt.Put(reqs[rnd.IntN(len(reqs))], Full); err != nil {
+		for i, r := range reqs {
+			if ahead > 0 && i%ahead == 0 {
+				bt.Prefetch(keys[i:min(i+ahead, len(keys))])
+			}
+			if _, err := bt.Put(r, Full); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -33,7 +33,7 @@ func anchor(m *Machine, index uint64, a *conclavepb.AuditAnchor) error {
 		panic(err)
 	}
 	defer m.Publish()
-	return m.apply(index, req, true).Err
+	return m.apply(index, &task{request: req}, true).Err
 }
 
 // What a member has anchored stays as it is: neither an earlier record nor another

@@ -3,11 +3,9 @@ package fsm
 import (
 	"errors"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/conclave-kv/conclave/internal/conclavepb"
-	"github.com/conclave-kv/conclave/kv"
 	"github.com/conclave-kv/conclave/pki/ledger"
 )
 
@@ -36,17 +34,17 @@ func (m *Machine) Command(index, term uint64, data []byte) {
 	}
 	first := len(m.results)
 	for {
-		req, ok, err := e.next()
-		if err != nil {
-			m.fatal(index, err)
-		}
-		if !ok {
+		tasks := m.next(index, &e)
+		if len(tasks) == 0 {
 			break
 		}
-		result := m.apply(index, req, wanted)
-		if wanted {
-			m.results = append(m.results, result)
+		for i := range tasks {
+			result := m.apply(index, &tasks[i], wanted)
+			if wanted {
+				m.results = append(m.results, result)
+			}
 		}
+		clear(tasks) // requests may be large
 	}
 	if wanted {
 		m.deliveries = append(m.deliveries, delivery{batch: e.batch, term: e.term, first: first, end: len(m.results)})
@@ -54,10 +52,11 @@ func (m *Machine) Command(index, term uint64, data []byte) {
 }
 
 // apply is the one switch over what a request may ask for.
-func (m *Machine) apply(index uint64, req request, wanted bool) Result {
+func (m *Machine) apply(index uint64, t *task, wanted bool) Result {
+	req := &t.request
 	switch req.kind {
 	case KindPut, KindDeleteRange, KindTxn, KindCompact:
-		return m.applyKeys(index, req, wanted)
+		return m.applyKeys(index, t, wanted)
 	case KindLeaseGrant, KindLeaseRevoke, KindLeaseClock, KindLeaseExpire:
 		return m.applyLeases(index, req)
 	case KindTermOpen:
@@ -76,9 +75,9 @@ func (m *Machine) apply(index uint64, req request, wanted bool) Result {
 	case KindAuditAnchor:
 		return m.applyAnchor(index, req.body)
 	case KindDowngrade:
-		return m.applyDowngrade(index, &req)
+		return m.applyDowngrade(index, req)
 	case KindAlarm, KindOwnAlarm:
-		return m.applyAlarm(index, &req)
+		return m.applyAlarm(index, req)
 	case KindTokenIssue, KindTokenRenew:
 		return m.applyToken(index, req)
 	case KindLedger:
@@ -90,70 +89,11 @@ func (m *Machine) apply(index uint64, req request, wanted bool) Result {
 		return Result{Err: err}
 	default:
 		if op, ok := authOps[req.kind]; ok {
-			return op(m, index, &req)
+			return op(m, index, req)
 		}
 		m.log.Panic().Uint64("index", index).Uint8("kind", uint8(req.kind)).Msg("log entry asks for what this version does not know")
 	}
 	return Result{}
-}
-
-// applyKeys applies a request to the key-value store.
-func (m *Machine) applyKeys(index uint64, req request, wanted bool) Result {
-	m.beginBatch()
-	var method string
-	var msg proto.Message
-	var txn *pb.TxnRequest
-	switch req.kind {
-	case KindPut:
-		if err := decodePut(req.body, &m.put); err != nil {
-			m.fatal(index, err)
-		}
-		method, msg = pb.KV_Put_FullMethodName, &m.put
-	case KindDeleteRange:
-		method, msg = pb.KV_DeleteRange_FullMethodName, &pb.DeleteRangeRequest{}
-		m.decode(index, req.body, msg)
-	case KindTxn:
-		txn = &pb.TxnRequest{}
-		method, msg = pb.KV_Txn_FullMethodName, txn
-		m.decode(index, req.body, msg)
-	default:
-		method, msg = pb.KV_Compact_FullMethodName, &pb.CompactionRequest{}
-		m.decode(index, req.body, msg)
-	}
-	if err := m.authorize(method, &req, msg); err != nil {
-		return Result{Err: err}
-	}
-	if err := m.alarms.barred(req.kind, txn); err != nil {
-		return Result{Err: err}
-	}
-	answer := kv.None
-	if wanted {
-		answer = kv.Lazy
-	}
-	resp, err := m.perform(msg, answer)
-	switch {
-	case err == nil:
-		return Result{Response: resp, Owed: m.batch.Owed()}
-	case kv.IsAnswer(err):
-		return Result{Err: err}
-	default:
-		m.fatal(index, err) // the store could not read what it holds
-		return Result{}
-	}
-}
-
-// perform does what was found to be allowed.
-func (m *Machine) perform(msg proto.Message, answer kv.Answer) (any, error) {
-	switch r := msg.(type) {
-	case *pb.PutRequest:
-		return m.batch.Put(r, answer)
-	case *pb.DeleteRangeRequest:
-		return m.batch.DeleteRange(r, answer)
-	case *pb.TxnRequest:
-		return m.batch.Txn(r, answer)
-	default:
-		return m.batch.Compact(r.(*pb.CompactionRequest), answer)
-	}
 }
 
 // beginBatch begins to change keys or leases, if that was not begun.

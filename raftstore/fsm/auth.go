@@ -72,7 +72,7 @@ func authOp[Req, Resp any, PReq interface {
 }
 
 // applyToken makes a token known, or lets some last longer.
-func (m *Machine) applyToken(index uint64, req request) Result {
+func (m *Machine) applyToken(index uint64, req *request) Result {
 	if req.kind == KindTokenRenew {
 		var r conclavepb.TokenRenew
 		m.decode(index, req.body, &r)

@@ -15,14 +15,14 @@ import (
 var ErrDeposed = errors.New("a leader of another term said so")
 
 // applyLeases applies a request that concerns leases.
-func (m *Machine) applyLeases(index uint64, req request) Result {
+func (m *Machine) applyLeases(index uint64, req *request) Result {
 	barred := m.alarms.barred(req.kind, nil)
 	m.beginBatch()
 	switch req.kind {
 	case KindLeaseGrant:
 		var r pb.LeaseGrantRequest
 		m.decode(index, req.body, &r)
-		if err := cmp.Or(m.authorize(pb.Lease_LeaseGrant_FullMethodName, &req, &r), barred); err != nil {
+		if err := cmp.Or(m.authorize(pb.Lease_LeaseGrant_FullMethodName, req, &r), barred); err != nil {
 			return Result{Err: err}
 		}
 		if err := m.batch.Grant(r.ID, r.TTL); err != nil {
@@ -32,7 +32,7 @@ func (m *Machine) applyLeases(index uint64, req request) Result {
 	case KindLeaseRevoke:
 		var r pb.LeaseRevokeRequest
 		m.decode(index, req.body, &r)
-		if err := cmp.Or(m.authorize(pb.Lease_LeaseRevoke_FullMethodName, &req, &r), barred); err != nil {
+		if err := cmp.Or(m.authorize(pb.Lease_LeaseRevoke_FullMethodName, req, &r), barred); err != nil {
 			return Result{Err: err}
 		}
 		if err := m.batch.Revoke(r.ID); err != nil {

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"github.com/rs/zerolog"
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/conclave-kv/conclave/internal/conclavepb"
 	"github.com/conclave-kv/conclave/kv"
@@ -66,8 +65,8 @@ type Machine struct {
 	batch      *kv.Batch // begun with the first key change since Publish
 	opened     uint64    // term opened since Publish, 0 if none
 	deliveries []delivery
-	results    []Result      // of all deliveries; reused
-	put        pb.PutRequest // reused
+	results    []Result // of all deliveries; reused
+	tasks      [kv.PrefetchGroup]task
 	changed    changeSet
 }
 
