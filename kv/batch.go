@@ -169,42 +169,39 @@ func (b *Batch) put(key, value []byte, lease int64) {
 		rec := record{key: key, value: value, create: rev.main, mod: rev.main, version: 1, lease: lease}
 		if old != nil && !old.dead() {
 			var was record
-			if !was.decode(old.enc) {
+			if !was.decode(old.enc()) {
 				panic("kv: an entry of the index cannot be decoded")
 			}
 			rec.create, rec.version = was.create, was.version+1
 			let = was.lease
 		}
-		enc := rec.encode()
-		b.record(rev, enc)
 		s.inline -= old.inlineSize()
-		e := s.newEntry(rev, &rec, enc)
-		e.succeed(old)
+		e := s.entryOf(rev, &rec, old)
+		if e.whole() {
+			b.record(rev, e.enc())
+		} else {
+			b.record(rev, rec.encode())
+		}
 		return e
 	})
 	b.root = b.tree.root
 	b.relet(key, let, lease)
 }
 
-// newEntry makes the entry of a record that is not a deletion, and accounts
-// for it if it is kept whole. enc is the record's encoding; nil lets newEntry
-// make what it needs.
-func (s *Store) newEntry(rev revision, rec *record, enc []byte) *entry {
-	e := &entry{main: rev.main, bits: rev.sub}
-	size := int64(rec.size())
-	if len(rec.value) == 0 ||
-		len(rec.value) <= s.opts.MaxInline && s.inline+size <= s.opts.InlineBudget {
-		if enc == nil {
-			enc = rec.encode()
-		}
-		e.enc = enc
-		e.bits |= bitWhole
+// entryOf makes the entry of a record that is not a deletion and follows prev,
+// which may be nil, and accounts for it if it is kept whole.
+func (s *Store) entryOf(rev revision, rec *record, prev *entry) *entry {
+	kept, size := *rec, int64(rec.size())
+	whole := len(rec.value) == 0 || len(rec.value) <= s.opts.MaxInline && s.inline+size <= s.opts.InlineBudget
+	if whole {
 		s.inline += size
-		return e
+	} else {
+		kept.value = nil
 	}
-	bare := *rec
-	bare.value = nil
-	e.enc = bare.encode()
+	e := succeed(prev, rev, &kept, allocateOne)
+	if whole {
+		e.bits |= bitWhole
+	}
 	return e
 }
 

@@ -116,7 +116,7 @@ func (c *checker) record(k, enc []byte) error {
 	if e == nil {
 		return fmt.Errorf("%w: key %q of record %v is not in the index", ErrCorrupt, rec.key, r)
 	}
-	if e.rev() == r && e.whole() && !bytes.Equal(e.enc, enc) {
+	if e.rev() == r && e.whole() && !bytes.Equal(e.enc(), enc) {
 		return fmt.Errorf("%w: record %v differs between index and file", ErrCorrupt, r)
 	}
 	return nil

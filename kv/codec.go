@@ -53,8 +53,10 @@ func (r *record) size() int {
 // encode returns the record as proto.Marshal would encode it: fields in the
 // order of their numbers, zero values left out. The result has no spare
 // capacity and shares nothing with r.
-func (r *record) encode() []byte {
-	b := make([]byte, 0, r.size())
+func (r *record) encode() []byte { return r.appendTo(make([]byte, 0, r.size())) }
+
+// appendTo appends to b what encode returns.
+func (r *record) appendTo(b []byte) []byte {
 	b = appendBytesField(b, tagKey, r.key)
 	b = appendIntField(b, tagCreate, r.create)
 	b = appendIntField(b, tagMod, r.mod)

@@ -86,10 +86,8 @@ const graveSlab = 32
 // graves makes the entries and records of the deletions of one request.
 type graves struct {
 	b        *Batch
-	left     int // deletions to come
-	entries  []entry
-	hists    []firstHistory
-	encs     []byte
+	left     int      // deletions to come
+	room     []uint64 // for entries
 	detach   bool     // the keys may be attached to leases
 	attached [][]byte // what is to be taken out of the tree of leases, not in order
 }
@@ -97,7 +95,6 @@ type graves struct {
 // dig writes the deletion of a living entry's key.
 func (g *graves) dig(old *entry) *entry {
 	b := g.b
-	t := g.entry(old.hist == nil)
 	if g.detach {
 		if id := leaseIn(old); id != 0 {
 			if k := attachKey(id, old.key()); b.leases.get(k) != nil {
@@ -107,42 +104,20 @@ func (g *graves) dig(old *entry) *entry {
 	}
 	rev := b.next()
 	rev.tomb = true
-	enc := g.encode(old.key())
-	b.record(rev, enc)
+	rec := record{key: old.key()} // a deletion's record has the key alone
+	t := succeed(old, rev, &rec, g.allocate)
+	b.record(rev, t.enc())
 	b.st.inline -= old.inlineSize()
-	t.enc, t.main, t.bits = enc, rev.main, rev.sub|bitTomb
-	t.succeed(old)
-	return t
-}
-
-// entry returns an empty entry, with room for a first history if it needs one.
-func (g *graves) entry(history bool) *entry {
-	if len(g.entries) == 0 {
-		g.entries = make([]entry, min(g.left, graveSlab))
-	}
-	t := &g.entries[0]
-	g.entries = g.entries[1:]
-	if history {
-		if len(g.hists) == 0 {
-			g.hists = make([]firstHistory, min(g.left, graveSlab))
-		}
-		h := &g.hists[0]
-		g.hists = g.hists[1:]
-		h.revs = h.buf[:]
-		t.hist = &h.history
-	}
 	g.left--
 	return t
 }
 
-// encode returns a deletion's record, which has the key alone.
-func (g *graves) encode(key []byte) []byte {
-	rec := record{key: key}
-	size := rec.size()
-	if cap(g.encs)-len(g.encs) < size {
-		g.encs = make([]byte, 0, size*min(g.left+1, graveSlab))
+// allocate takes the memory of an entry from that of many.
+func (g *graves) allocate(words int) []uint64 {
+	if len(g.room) < words {
+		g.room = make([]uint64, words*min(g.left, graveSlab))
 	}
-	at := len(g.encs)
-	g.encs = appendBytesField(g.encs, tagKey, key)
-	return g.encs[at:len(g.encs):len(g.encs)]
+	room := g.room[:words:words]
+	g.room = g.room[words:]
+	return room
 }

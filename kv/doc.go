@@ -21,9 +21,12 @@
 //     living keys, so counting a range at the newest revision is O(log n).
 //   - An entry (entry.go) holds its key as the encoded mvccpb.KeyValue that the
 //     disk holds too: one encoding serves the index, the unwritten changes and
-//     bbolt. Values that are large, or do not fit the budget, stay on disk.
-//   - Older revisions of a key are a list of 12-byte revisions shared between
-//     versions of the entry; their values are read from disk.
+//     bbolt. Values that are large, or do not fit the budget, stay on disk. An
+//     entry is one piece of memory without pointers, for the garbage collector's
+//     sake.
+//   - Older revisions of a key are 12 bytes each: a few are part of the entry,
+//     more are a list that the versions of the entry share. Their values are
+//     read from disk.
 //   - Compaction takes effect at once. What it makes unreachable leaves the
 //     index and the disk in bounded steps with the following batches
 //     (prune.go), and starts over after a crash.

@@ -54,7 +54,7 @@ func leaseEnd(id int64) []byte {
 // numbers that nobody wants to know as they were.
 func leaseEntry(l Lease) *entry {
 	rec := record{key: leaseKey(l.ID), create: l.TTL}
-	return &entry{enc: rec.encode(), main: l.Deadline}
+	return newEntry(revision{main: l.Deadline}, &rec)
 }
 
 // leaseOf is the inverse of leaseEntry; ok is false for the entry of a key.
@@ -63,7 +63,7 @@ func leaseOf(e *entry) (l Lease, ok bool) {
 		return l, false
 	}
 	var rec record
-	if !rec.decode(e.enc) {
+	if !rec.decode(e.enc()) {
 		panic("kv: a lease of the tree cannot be decoded")
 	}
 	return Lease{ID: int64(binary.BigEndian.Uint64(rec.key)), TTL: rec.create, Deadline: atomic.LoadInt64(&e.main)}, true
@@ -221,8 +221,7 @@ func (b *Batch) relet(key []byte, from, to int64) {
 
 func attach(t *tree, id int64, key []byte) {
 	rec := record{key: attachKey(id, key)}
-	enc := rec.encode()
-	t.upsert(rec.key, func(*entry) *entry { return &entry{enc: enc} })
+	t.upsert(rec.key, func(*entry) *entry { return newEntry(revision{}, &rec) })
 }
 
 // leaseIn returns the lease that an entry's newest record names.
@@ -231,7 +230,7 @@ func leaseIn(e *entry) int64 {
 	if e == nil || e.dead() {
 		return 0
 	}
-	if !rec.decode(e.enc) {
+	if !rec.decode(e.enc()) {
 		panic("kv: an entry of the index cannot be decoded")
 	}
 	return rec.lease
@@ -244,6 +243,6 @@ func (s *state) sameLeases(o *state) bool {
 	}
 	return s.leases.ascend(nil, nil, func(e *entry) bool {
 		other := o.leases.get(e.key())
-		return other != nil && bytes.Equal(other.enc, e.enc) && atomic.LoadInt64(&other.main) == atomic.LoadInt64(&e.main)
+		return other != nil && bytes.Equal(other.enc(), e.enc()) && atomic.LoadInt64(&other.main) == atomic.LoadInt64(&e.main)
 	})
 }

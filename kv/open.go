@@ -127,19 +127,21 @@ func (s *Store) loadEntry(r *unsorted) *entry {
 	var rec record
 	rec.decode(r.enc)
 	if rev := r.rev(); !rev.tomb {
-		return s.newEntry(rev, &rec, nil)
+		return s.entryOf(rev, &rec, nil)
 	}
-	return &entry{enc: rec.encode(), main: r.main, bits: r.bits}
+	return newEntry(r.rev(), &rec)
 }
 
-// addOlder appends a revision older than all of e's. While loading only: e is
-// not shared yet, and its history is newest first.
-func (e *entry) addOlder(r revision) {
-	if e.hist == nil {
-		e.hist = &history{}
+// addOlder returns e with a revision older than all of its own. While loading
+// only: e is not shared yet, and its older revisions are newest first.
+func (e *entry) addOlder(r revision) *entry {
+	if l := e.long(); l != nil {
+		l.hist.revs = append(l.hist.revs[:l.nhist], packRev(r))
+		l.nhist++
+		return e
 	}
-	e.hist.revs = append(e.hist.revs, packRev(r))
-	e.nhist++
+	old := e.old()
+	return e.withOld(append(old[:len(old):len(old)], packRev(r)))
 }
 
 // oldestFirst ends the loading of e.

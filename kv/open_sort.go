@@ -123,8 +123,7 @@ func (l *loader) insert(recs []unsorted) {
 			if e == nil {
 				return l.s.loadEntry(r)
 			}
-			e.addOlder(r.rev())
-			return e
+			return e.addOlder(r.rev())
 		})
 	}
 }

@@ -46,16 +46,17 @@ func (b *Batch) prefetchGroup(keys [][]byte) {
 	}
 	for i := range keys {
 		if e := entries[i]; e != nil {
-			seen += len(e.enc)
+			seen += int(e.bits)
 		}
 	}
 	for i := range keys {
 		if e := entries[i]; e != nil {
-			if len(e.enc) > 0 {
-				seen += int(e.enc[0])
+			enc, old := e.enc(), e.old()
+			if n := len(enc); n > 0 {
+				seen += int(enc[0]) + int(enc[n-1])
 			}
-			if e.hist != nil {
-				seen += len(e.hist.revs)
+			if n := len(old); n > 0 {
+				seen += int(old[n-1].lo)
 			}
 		}
 	}

@@ -80,7 +80,7 @@ func (s *state) answerGet(r *pb.RangeRequest) (*pb.RangeResponse, error) {
 		return &a.resp, nil
 	}
 	a.resp.Count = 1
-	if !e.whole() || !fill(&a.kv, e.enc) {
+	if !e.whole() || !fill(&a.kv, e.enc()) {
 		kv, err := s.loadOne(hit{e, e.rev()}, s.rev)
 		if err != nil {
 			return nil, err

@@ -135,7 +135,7 @@ func (r *replayer) revisionsOf(e *entry) (revs []revision, more bool) {
 // encoding finds the record of e's key at a revision.
 func (r *replayer) encoding(bucket *bbolt.Bucket, e *entry, rev revision) ([]byte, error) {
 	if rev.tomb || rev == e.rev() && e.whole() {
-		return e.enc, nil // of which a deletion takes the key
+		return e.enc(), nil // of which a deletion takes the key
 	}
 	if enc, ok := findPending(r.pending, rev); ok {
 		return enc, nil

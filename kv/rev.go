@@ -21,7 +21,7 @@ const maxSub = 1<<30 - 1
 // The flag bits that entries and oldRevs keep above the sub revision.
 const (
 	bitTomb  = 1 << 31 // the record is a deletion
-	bitWhole = 1 << 30 // entry.enc is the complete record, value included
+	bitWhole = 1 << 30 // entry.enc() is the complete record, value included
 )
 
 // revKeyLen is the length of a record's key in the key bucket: main (8 bytes,

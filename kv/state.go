@@ -88,7 +88,7 @@ func (s *state) load(hits []hit, kvs []mvccpb.KeyValue, at int64, values bool) e
 	var pending []*Changes
 	listed := false
 	for i, h := range hits {
-		enc := h.e.enc
+		enc := h.e.enc()
 		if !h.current() || values && !h.e.whole() {
 			if !listed {
 				pending, listed = s.st.pending(), true
@@ -178,7 +178,7 @@ func fill(kv *mvccpb.KeyValue, enc []byte) bool {
 func (s *state) loadOne(h hit, at int64) (*mvccpb.KeyValue, error) {
 	kv := new(mvccpb.KeyValue)
 	if h.current() && h.e.whole() {
-		if !fill(kv, h.e.enc) {
+		if !fill(kv, h.e.enc()) {
 			return nil, fmt.Errorf("%w: record %v cannot be decoded", ErrCorrupt, h.rev)
 		}
 		return kv, nil
