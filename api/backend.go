@@ -38,10 +38,12 @@ type Backend interface {
 
 	// LeaseGrant and LeaseRevoke return after the change is agreed. LeaseRenew
 	// answers TTL 0, and LeaseTimeToLive -1, for a lease that there is not.
-	// LeaseLeases lists from this member's own state.
+	// BeginLeaseRenew is LeaseRenew, where authentication is off, in two parts: it
+	// does not block, what it returns does. LeaseLeases lists from this member's own state.
 	LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error)
 	LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error)
 	LeaseRenew(ctx context.Context, id int64) (*pb.LeaseKeepAliveResponse, error)
+	BeginLeaseRenew(id int64) (wait func(context.Context) (*pb.LeaseKeepAliveResponse, error))
 	LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error)
 	LeaseLeases(ctx context.Context) (*pb.LeaseLeasesResponse, error)
 

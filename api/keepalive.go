@@ -14,16 +14,15 @@ import (
 const maxRenewing = 1024
 
 // renewal is one of them. Those of a stream are a list, so that a stream with few
-// of them takes little memory.
+// of them takes little memory. The record, if any, is made of its answer.
 type renewal struct {
-	resp *pb.LeaseKeepAliveResponse
-	err  error
-	done chan struct{} // closed when there is an answer
-	next chan *renewal // closed after the last one
+	wait   func(context.Context) (*pb.LeaseKeepAliveResponse, error)
+	record *audited
+	next   chan *renewal // closed after the last one
 }
 
 func newRenewal() *renewal {
-	return &renewal{done: make(chan struct{}), next: make(chan *renewal, 1)}
+	return &renewal{next: make(chan *renewal, 1)}
 }
 
 // keepAlive is one call of LeaseKeepAlive.
@@ -66,14 +65,34 @@ func (k *keepAlive) receiveAll(ctx context.Context, last *renewal) {
 		}
 		record := k.audit.begin(pb.Lease_LeaseKeepAlive_FullMethodName, req, time.Now())
 		record.follow(further)
-		further = true
 		r := newRenewal()
+		if further && !k.backend.AuthView().Enabled() {
+			r.wait, r.record = k.backend.BeginLeaseRenew(req.GetID()), record
+		} else { // to find out who asks, and to record it, may take time
+			r.wait = k.renewBeside(ctx, req.GetID(), record)
+		}
+		further = true
 		last.next <- r
 		last = r
-		k.receive.Go(func() {
-			defer close(r.done)
-			r.resp, r.err = k.renew(ctx, req.GetID(), record)
-		})
+	}
+}
+
+// renewBeside is renew in a goroutine of its own, and returns how to wait for it.
+func (k *keepAlive) renewBeside(ctx context.Context, id int64, record *audited) func(context.Context) (*pb.LeaseKeepAliveResponse, error) {
+	var resp *pb.LeaseKeepAliveResponse
+	var err error
+	done := make(chan struct{})
+	k.receive.Go(func() {
+		defer close(done)
+		resp, err = k.renew(ctx, id, record)
+	})
+	return func(ctx context.Context) (*pb.LeaseKeepAliveResponse, error) {
+		select {
+		case <-done:
+			return resp, err
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 	}
 }
 
@@ -104,16 +123,16 @@ func (k *keepAlive) answerAll(ctx context.Context, last *renewal) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		select {
-		case <-last.done:
-		case <-ctx.Done():
+		resp, err := last.wait(ctx)
+		last.record.end(ctx, resp, err, toGRPC(err))
+		switch {
+		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		}
-		if last.err != nil {
-			return last.err
+		case err != nil:
+			return err
 		}
 		<-k.under
-		if err := k.Send(last.resp); err != nil {
+		if err := k.Send(resp); err != nil {
 			return err
 		}
 	}

@@ -44,6 +44,10 @@ func (b *fakeBackend) LeaseRenew(_ context.Context, id int64) (*pb.LeaseKeepAliv
 	return resp, nil
 }
 
+func (b *fakeBackend) BeginLeaseRenew(id int64) func(context.Context) (*pb.LeaseKeepAliveResponse, error) {
+	return func(ctx context.Context) (*pb.LeaseKeepAliveResponse, error) { return b.LeaseRenew(ctx, id) }
+}
+
 func (b *fakeBackend) LeaseTimeToLive(_ context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
 	return &pb.LeaseTimeToLiveResponse{Header: b.header(), ID: r.ID, TTL: -1}, nil
 }
@@ -76,14 +80,20 @@ type slowRenewals struct {
 }
 
 func (b *slowRenewals) LeaseRenew(ctx context.Context, id int64) (*pb.LeaseKeepAliveResponse, error) {
+	return b.BeginLeaseRenew(id)(ctx)
+}
+
+func (b *slowRenewals) BeginLeaseRenew(id int64) func(context.Context) (*pb.LeaseKeepAliveResponse, error) {
 	if b.begun.Add(1) == maxRenewing {
 		close(b.enough)
 	}
-	select {
-	case <-b.enough:
-		return &pb.LeaseKeepAliveResponse{ID: id, TTL: 10}, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	return func(ctx context.Context) (*pb.LeaseKeepAliveResponse, error) {
+		select {
+		case <-b.enough:
+			return &pb.LeaseKeepAliveResponse{ID: id, TTL: 10}, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 }
 

@@ -116,6 +116,10 @@ func (b *keyBackend) LeaseRenew(_ context.Context, id int64) (*pb.LeaseKeepAlive
 	return &pb.LeaseKeepAliveResponse{Header: b.Header(1), ID: id, TTL: ownLeaseTTL}, nil
 }
 
+func (b *keyBackend) BeginLeaseRenew(id int64) func(context.Context) (*pb.LeaseKeepAliveResponse, error) {
+	return func(ctx context.Context) (*pb.LeaseKeepAliveResponse, error) { return b.LeaseRenew(ctx, id) }
+}
+
 // keys are the names of the keys with a prefix.
 func (b *keyBackend) keys(t testing.TB, prefix string) (names []string) {
 	t.Helper()

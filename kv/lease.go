@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math"
+	"slices"
 	"sync/atomic"
 )
 
@@ -186,16 +187,23 @@ func (b *Batch) AdvanceLeases(clock int64, renewed []int64) {
 		b.clock, b.ch.clock = clock, clock
 	}
 	known := make([]int64, 0, len(renewed))
-	for _, id := range renewed {
-		e := b.leases.get(leaseKey(id))
-		if e == nil {
-			continue
+	for group := range slices.Chunk(renewed, PrefetchGroup) {
+		var keys [PrefetchGroup][]byte
+		for i, id := range group {
+			keys[i] = leaseKey(id)
 		}
-		l, _ := leaseOf(e)
-		l.Deadline = b.clock + l.TTL*1000
-		atomic.StoreInt64(&e.main, l.Deadline)
-		b.ch.leases = append(b.ch.leases, LeaseChange{Lease: l})
-		known = append(known, id)
+		b.lookAt(b.leases, keys[:len(group)])
+		for i, id := range group {
+			e := b.leases.get(keys[i])
+			if e == nil {
+				continue
+			}
+			l, _ := leaseOf(e)
+			l.Deadline = b.clock + l.TTL*1000
+			atomic.StoreInt64(&e.main, l.Deadline)
+			b.ch.leases = append(b.ch.leases, LeaseChange{Lease: l})
+			known = append(known, id)
+		}
 	}
 	if len(known) > 0 {
 		b.noteRenewals(known)

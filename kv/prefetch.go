@@ -14,17 +14,18 @@ const PrefetchGroup = 16
 func (b *Batch) Prefetch(keys [][]byte) {
 	for len(keys) > 0 {
 		n := min(PrefetchGroup, len(keys))
-		b.prefetchGroup(keys[:n])
+		b.lookAt(b.root, keys[:n])
 		keys = keys[n:]
 	}
 }
 
-// Each loop below only looks at what the one before it found: the processor goes
-// on with the next key while it waits for this one's.
-func (b *Batch) prefetchGroup(keys [][]byte) {
+// lookAt is Prefetch of a group of keys of a tree. Each loop only looks at what the
+// one before it found: the processor goes on with the next key while it waits for
+// this one's.
+func (b *Batch) lookAt(root *node, keys [][]byte) {
 	var nodes [PrefetchGroup]*node
 	for i := range keys {
-		nodes[i] = b.root
+		nodes[i] = root
 	}
 	seen := 0
 	for !nodes[0].leaf() { // all leaves are equally deep

@@ -74,16 +74,32 @@ func (m *Member) LeaseRenew(ctx context.Context, id int64) (*pb.LeaseKeepAliveRe
 			return nil, err
 		}
 	}
+	return m.BeginLeaseRenew(id)(ctx)
+}
+
+// BeginLeaseRenew begins LeaseRenew without asking who may, and without waiting:
+// what it returns waits for the answer. Many that were begun are one call to the
+// leader, and need no goroutine each.
+func (m *Member) BeginLeaseRenew(id int64) (wait func(context.Context) (*pb.LeaseKeepAliveResponse, error)) {
 	resp := &pb.LeaseKeepAliveResponse{Header: m.Header(m.View().KV.Rev()), ID: id}
 	ttl, _, all, err := m.lessor.prolong(id)
-	if all != nil || err != nil {
-		ttl, err = m.renewSlowly(ctx, id)
+	if all == nil && err == nil {
+		resp.TTL = ttl
+		return func(context.Context) (*pb.LeaseKeepAliveResponse, error) { return resp, nil }
 	}
-	if err != nil && !errors.Is(err, kv.ErrLeaseNotFound) {
-		return nil, err
+	r := m.renewals.begin(id)
+	return func(ctx context.Context) (*pb.LeaseKeepAliveResponse, error) {
+		select {
+		case <-r.done:
+		case <-ctx.Done():
+			return nil, m.leaderless(contextError(ctx))
+		}
+		if r.err != nil && !errors.Is(r.err, kv.ErrLeaseNotFound) {
+			return nil, r.err
+		}
+		resp.TTL = r.ttl
+		return resp, nil
 	}
-	resp.TTL = ttl
-	return resp, nil
 }
 
 // LeaseTimeToLive tells how long a lease has, -1 for one that there is not.

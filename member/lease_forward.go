@@ -16,7 +16,7 @@ const (
 	// maxForwarded bounds the renewals of one call.
 	maxForwarded = 1024
 	// maxRenewing bounds the leases whose renewal waits for a call to take it,
-	// which are some 10 MB then.
+	// which are some 10 MB then, and those whose renewal goes on by itself.
 	maxRenewing = 64 << 10
 	// unanswered stands for a renewal that is to be asked for again.
 	unanswered = -1
@@ -31,12 +31,15 @@ type renewals struct {
 	queue  []*renewal // that no call has taken
 	queued map[renewing]*renewal
 	calls  int
+	slow   int // renewals that go on by themselves
 }
 
-// renewing is what a renewal asks, and whom.
+// renewing is what a renewal asks, and whom. One that was only begun goes on until
+// there is an answer; for others that is the affair of who waits.
 type renewing struct {
 	leader uint64
 	id     int64
+	begun  bool
 }
 
 type renewal struct {
@@ -50,7 +53,7 @@ type renewal struct {
 // kv.ErrLeaseNotFound; with ErrTooManyRequests the leader was not asked; another
 // error means that it gave no answer.
 func (f *renewals) renew(ctx context.Context, leader uint64, id int64) (int64, error) {
-	r, err := f.enqueue(renewing{leader, id})
+	r, err := f.enqueue(renewing{leader: leader, id: id})
 	if err != nil {
 		return 0, err
 	}
@@ -60,6 +63,46 @@ func (f *renewals) renew(ctx context.Context, leader uint64, id int64) (int64, e
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
+}
+
+// begin renews a lease for as long as a request may take, whoever leads: done is
+// closed when ttl or err is there.
+func (f *renewals) begin(id int64) *renewal {
+	what := renewing{id: id, begun: true}
+	if lead, _ := f.m.node.Leadership(); lead.Leader != 0 && lead.Leader != f.m.cfg.ID {
+		what.leader = lead.Leader
+		r, err := f.enqueue(what)
+		if err == nil {
+			return r
+		}
+		r = &renewal{err: err, done: make(chan struct{})}
+		close(r.done)
+		return r
+	}
+	r := &renewal{renewing: what, done: make(chan struct{})}
+	f.goOn(r)
+	return r
+}
+
+// goOn has a renewal that was begun done with all patience, beside others.
+func (f *renewals) goOn(r *renewal) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.slow >= maxRenewing {
+		r.err = ErrTooManyRequests
+		close(r.done)
+		return
+	}
+	f.slow++
+	f.m.proposer.work.Add(1)
+	go func() {
+		defer f.m.proposer.work.Done()
+		r.ttl, r.err = f.m.renewSlowly(f.m.ctx, r.id)
+		close(r.done)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.slow--
+	}()
 }
 
 // enqueue returns the renewal that waits already, or a new one. One that nobody
@@ -145,7 +188,11 @@ func (f *renewals) call(batch []*renewal) {
 		default:
 			r.ttl = ttls[i]
 		}
-		close(r.done)
+		if r.err != nil && r.begun {
+			f.goOn(r)
+		} else {
+			close(r.done)
+		}
 	}
 }
 

@@ -10,25 +10,25 @@ import (
 func TestRenewals_boundedQueue(t *testing.T) {
 	f := &renewals{calls: renewCalls} // all calls are under way
 	for id := range int64(maxRenewing) {
-		if _, err := f.enqueue(renewing{1, id}); err != nil {
+		if _, err := f.enqueue(renewing{leader: 1, id: id}); err != nil {
 			t.Fatalf("renewal %d: %v", id, err)
 		}
 	}
 	first := f.queue[0]
-	if again, err := f.enqueue(renewing{1, 0}); again != first || err != nil {
+	if again, err := f.enqueue(renewing{leader: 1, id: 0}); again != first || err != nil {
 		t.Errorf("a second renewal of a lease is %p, %v, want %p", again, err, first)
 	}
-	if _, err := f.enqueue(renewing{1, maxRenewing}); !errors.Is(err, ErrTooManyRequests) {
+	if _, err := f.enqueue(renewing{leader: 1, id: maxRenewing}); !errors.Is(err, ErrTooManyRequests) {
 		t.Errorf("one more: %v", err)
 	}
 	if batch := f.take(); len(batch) != maxForwarded || batch[0] != first {
 		t.Fatalf("a call takes %d", len(batch))
 	}
 	// What a call has taken may have been renewed already.
-	if again, err := f.enqueue(renewing{1, 0}); again == first || err != nil {
+	if again, err := f.enqueue(renewing{leader: 1, id: 0}); again == first || err != nil {
 		t.Errorf("a renewal joined one that a call has taken: %v", err)
 	}
-	if _, err := f.enqueue(renewing{2, 1}); err != nil {
+	if _, err := f.enqueue(renewing{leader: 2, id: 1}); err != nil {
 		t.Errorf("a renewal for another leader: %v", err)
 	}
 	taken := maxForwarded
