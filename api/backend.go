@@ -43,7 +43,7 @@ type Backend interface {
 	LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error)
 	LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error)
 	LeaseRenew(ctx context.Context, id int64) (*pb.LeaseKeepAliveResponse, error)
-	BeginLeaseRenew(id int64) (wait func(context.Context) (*pb.LeaseKeepAliveResponse, error))
+	BeginLeaseRenew(ctx context.Context, id int64) (wait func() (*pb.LeaseKeepAliveResponse, error))
 	LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error)
 	LeaseLeases(ctx context.Context) (*pb.LeaseLeasesResponse, error)
 

@@ -16,7 +16,7 @@ const maxRenewing = 1024
 // renewal is one of them. Those of a stream are a list, so that a stream with few
 // of them takes little memory. The record, if any, is made of its answer.
 type renewal struct {
-	wait   func(context.Context) (*pb.LeaseKeepAliveResponse, error)
+	wait   func() (*pb.LeaseKeepAliveResponse, error)
 	record *audited
 	next   chan *renewal // closed after the last one
 }
@@ -67,7 +67,7 @@ func (k *keepAlive) receiveAll(ctx context.Context, last *renewal) {
 		record.follow(further)
 		r := newRenewal()
 		if further && !k.backend.AuthView().Enabled() {
-			r.wait, r.record = k.backend.BeginLeaseRenew(req.GetID()), record
+			r.wait, r.record = k.backend.BeginLeaseRenew(ctx, req.GetID()), record
 		} else { // to find out who asks, and to record it, may take time
 			r.wait = k.renewBeside(ctx, req.GetID(), record)
 		}
@@ -78,7 +78,7 @@ func (k *keepAlive) receiveAll(ctx context.Context, last *renewal) {
 }
 
 // renewBeside is renew in a goroutine of its own, and returns how to wait for it.
-func (k *keepAlive) renewBeside(ctx context.Context, id int64, record *audited) func(context.Context) (*pb.LeaseKeepAliveResponse, error) {
+func (k *keepAlive) renewBeside(ctx context.Context, id int64, record *audited) func() (*pb.LeaseKeepAliveResponse, error) {
 	var resp *pb.LeaseKeepAliveResponse
 	var err error
 	done := make(chan struct{})
@@ -86,7 +86,7 @@ func (k *keepAlive) renewBeside(ctx context.Context, id int64, record *audited) 
 		defer close(done)
 		resp, err = k.renew(ctx, id, record)
 	})
-	return func(ctx context.Context) (*pb.LeaseKeepAliveResponse, error) {
+	return func() (*pb.LeaseKeepAliveResponse, error) {
 		select {
 		case <-done:
 			return resp, err
@@ -123,7 +123,7 @@ func (k *keepAlive) answerAll(ctx context.Context, last *renewal) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		resp, err := last.wait(ctx)
+		resp, err := last.wait()
 		last.record.end(ctx, resp, err, toGRPC(err))
 		switch {
 		case ctx.Err() != nil:

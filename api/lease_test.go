@@ -44,8 +44,8 @@ func (b *fakeBackend) LeaseRenew(_ context.Context, id int64) (*pb.LeaseKeepAliv
 	return resp, nil
 }
 
-func (b *fakeBackend) BeginLeaseRenew(id int64) func(context.Context) (*pb.LeaseKeepAliveResponse, error) {
-	return func(ctx context.Context) (*pb.LeaseKeepAliveResponse, error) { return b.LeaseRenew(ctx, id) }
+func (b *fakeBackend) BeginLeaseRenew(ctx context.Context, id int64) func() (*pb.LeaseKeepAliveResponse, error) {
+	return func() (*pb.LeaseKeepAliveResponse, error) { return b.LeaseRenew(ctx, id) }
 }
 
 func (b *fakeBackend) LeaseTimeToLive(_ context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
@@ -80,14 +80,14 @@ type slowRenewals struct {
 }
 
 func (b *slowRenewals) LeaseRenew(ctx context.Context, id int64) (*pb.LeaseKeepAliveResponse, error) {
-	return b.BeginLeaseRenew(id)(ctx)
+	return b.BeginLeaseRenew(ctx, id)()
 }
 
-func (b *slowRenewals) BeginLeaseRenew(id int64) func(context.Context) (*pb.LeaseKeepAliveResponse, error) {
+func (b *slowRenewals) BeginLeaseRenew(ctx context.Context, id int64) func() (*pb.LeaseKeepAliveResponse, error) {
 	if b.begun.Add(1) == maxRenewing {
 		close(b.enough)
 	}
-	return func(ctx context.Context) (*pb.LeaseKeepAliveResponse, error) {
+	return func() (*pb.LeaseKeepAliveResponse, error) {
 		select {
 		case <-b.enough:
 			return &pb.LeaseKeepAliveResponse{ID: id, TTL: 10}, nil

@@ -116,8 +116,8 @@ func (b *keyBackend) LeaseRenew(_ context.Context, id int64) (*pb.LeaseKeepAlive
 	return &pb.LeaseKeepAliveResponse{Header: b.Header(1), ID: id, TTL: ownLeaseTTL}, nil
 }
 
-func (b *keyBackend) BeginLeaseRenew(id int64) func(context.Context) (*pb.LeaseKeepAliveResponse, error) {
-	return func(ctx context.Context) (*pb.LeaseKeepAliveResponse, error) { return b.LeaseRenew(ctx, id) }
+func (b *keyBackend) BeginLeaseRenew(ctx context.Context, id int64) func() (*pb.LeaseKeepAliveResponse, error) {
+	return func() (*pb.LeaseKeepAliveResponse, error) { return b.LeaseRenew(ctx, id) }
 }
 
 // keys are the names of the keys with a prefix.

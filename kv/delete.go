@@ -112,8 +112,15 @@ func (g *graves) dig(old *entry) *entry {
 	return t
 }
 
+// graveWords is what an entry takes at most, in words, to be allocated together
+// with others, which may be as large.
+const graveWords = 64
+
 // allocate takes the memory of an entry from that of many.
 func (g *graves) allocate(words int) []uint64 {
+	if words > graveWords {
+		return allocateOne(words)
+	}
 	if len(g.room) < words {
 		g.room = make([]uint64, words*min(g.left, graveSlab))
 	}

@@ -74,21 +74,21 @@ func (m *Member) LeaseRenew(ctx context.Context, id int64) (*pb.LeaseKeepAliveRe
 			return nil, err
 		}
 	}
-	return m.BeginLeaseRenew(id)(ctx)
+	return m.BeginLeaseRenew(ctx, id)()
 }
 
 // BeginLeaseRenew begins LeaseRenew without asking who may, and without waiting:
-// what it returns waits for the answer. Many that were begun are one call to the
-// leader, and need no goroutine each.
-func (m *Member) BeginLeaseRenew(id int64) (wait func(context.Context) (*pb.LeaseKeepAliveResponse, error)) {
+// what it returns waits for the answer. Those of a follower are one call to the
+// leader, and need no goroutine each. The renewal ends with ctx.
+func (m *Member) BeginLeaseRenew(ctx context.Context, id int64) (wait func() (*pb.LeaseKeepAliveResponse, error)) {
 	resp := &pb.LeaseKeepAliveResponse{Header: m.Header(m.View().KV.Rev()), ID: id}
 	ttl, _, all, err := m.lessor.prolong(id)
 	if all == nil && err == nil {
 		resp.TTL = ttl
-		return func(context.Context) (*pb.LeaseKeepAliveResponse, error) { return resp, nil }
+		return func() (*pb.LeaseKeepAliveResponse, error) { return resp, nil }
 	}
-	r := m.renewals.begin(id)
-	return func(ctx context.Context) (*pb.LeaseKeepAliveResponse, error) {
+	r := m.renewals.begin(ctx, id)
+	return func() (*pb.LeaseKeepAliveResponse, error) {
 		select {
 		case <-r.done:
 		case <-ctx.Done():

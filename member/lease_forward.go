@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"sync"
+	"time"
 
 	"github.com/conclave-kv/conclave/kv"
 	"github.com/conclave-kv/conclave/raftstore"
@@ -16,7 +17,7 @@ const (
 	// maxForwarded bounds the renewals of one call.
 	maxForwarded = 1024
 	// maxRenewing bounds the leases whose renewal waits for a call to take it,
-	// which are some 10 MB then, and those whose renewal goes on by itself.
+	// which are some 10 MB then.
 	maxRenewing = 64 << 10
 	// unanswered stands for a renewal that is to be asked for again.
 	unanswered = -1
@@ -31,29 +32,29 @@ type renewals struct {
 	queue  []*renewal // that no call has taken
 	queued map[renewing]*renewal
 	calls  int
-	slow   int // renewals that go on by themselves
 }
 
-// renewing is what a renewal asks, and whom. One that was only begun goes on until
-// there is an answer; for others that is the affair of who waits.
+// renewing is what a renewal asks, and whom.
 type renewing struct {
 	leader uint64
 	id     int64
-	begun  bool
 }
 
 type renewal struct {
 	renewing
-	ttl  int64
-	err  error
-	done chan struct{}
+	ttl   int64
+	err   error
+	done  chan struct{}
+	begun []*begun // which go on if this gives no answer
 }
 
 // renew renews a lease at the leader. A lease that there is not is
 // kv.ErrLeaseNotFound; with ErrTooManyRequests the leader was not asked; another
 // error means that it gave no answer.
 func (f *renewals) renew(ctx context.Context, leader uint64, id int64) (int64, error) {
-	r, err := f.enqueue(renewing{leader: leader, id: id})
+	f.mu.Lock()
+	r, err := f.enqueue(renewing{leader, id})
+	f.mu.Unlock()
 	if err != nil {
 		return 0, err
 	}
@@ -65,51 +66,56 @@ func (f *renewals) renew(ctx context.Context, leader uint64, id int64) (int64, e
 	}
 }
 
-// begin renews a lease for as long as a request may take, whoever leads: done is
-// closed when ttl or err is there.
-func (f *renewals) begin(id int64) *renewal {
-	what := renewing{id: id, begun: true}
-	if lead, _ := f.m.node.Leadership(); lead.Leader != 0 && lead.Leader != f.m.cfg.ID {
-		what.leader = lead.Leader
-		r, err := f.enqueue(what)
-		if err == nil {
-			return r
-		}
-		r = &renewal{err: err, done: make(chan struct{})}
-		close(r.done)
-		return r
-	}
-	r := &renewal{renewing: what, done: make(chan struct{})}
-	f.goOn(r)
-	return r
+// A begun is a renewal that goes on, whoever leads, until ctx or the time that a
+// request may take ends.
+type begun struct {
+	ctx   context.Context
+	until time.Time
+	id    int64
+	ttl   int64
+	err   error
+	done  chan struct{}
 }
 
-// goOn has a renewal that was begun done with all patience, beside others.
-func (f *renewals) goOn(r *renewal) {
+// begin begins a renewal, and does not wait for anything. If another member leads it
+// shares a call with others.
+func (f *renewals) begin(ctx context.Context, id int64) *begun {
+	b := &begun{ctx: ctx, until: time.Now().Add(f.m.cfg.RequestTimeout), id: id, done: make(chan struct{})}
+	if lead, _ := f.m.node.Leadership(); lead.Leader == 0 || lead.Leader == f.m.cfg.ID {
+		f.goOn(b)
+	} else if err := f.enqueueFor(renewing{lead.Leader, id}, b); err != nil {
+		b.err = err
+		close(b.done)
+	}
+	return b
+}
+
+// enqueueFor has b share what enqueue returns.
+func (f *renewals) enqueueFor(what renewing, b *begun) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.slow >= maxRenewing {
-		r.err = ErrTooManyRequests
-		close(r.done)
-		return
+	r, err := f.enqueue(what)
+	if err == nil {
+		r.begun = append(r.begun, b)
 	}
-	f.slow++
+	return err
+}
+
+// goOn does a renewal with all patience, beside others.
+func (f *renewals) goOn(b *begun) {
 	f.m.proposer.work.Add(1)
 	go func() {
 		defer f.m.proposer.work.Done()
-		r.ttl, r.err = f.m.renewSlowly(f.m.ctx, r.id)
-		close(r.done)
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.slow--
+		ctx, cancel := context.WithDeadline(b.ctx, b.until)
+		defer cancel()
+		b.ttl, b.err = f.m.renewSlowly(ctx, b.id)
+		close(b.done)
 	}()
 }
 
 // enqueue returns the renewal that waits already, or a new one. One that nobody
-// waits for any more keeps its place until a call takes it.
+// waits for any more keeps its place until a call takes it. mu is held.
 func (f *renewals) enqueue(what renewing) (*renewal, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	if r := f.queued[what]; r != nil {
 		return r, nil
 	}
@@ -188,10 +194,14 @@ func (f *renewals) call(batch []*renewal) {
 		default:
 			r.ttl = ttls[i]
 		}
-		if r.err != nil && r.begun {
-			f.goOn(r)
-		} else {
-			close(r.done)
+		close(r.done)
+		for _, b := range r.begun {
+			if r.err != nil {
+				f.goOn(b)
+				continue
+			}
+			b.ttl = r.ttl
+			close(b.done)
 		}
 	}
 }

@@ -53,10 +53,11 @@ func TestRenewals_boundedQueue(t *testing.T) {
 // them: the one asked leads no more, or never did, or the connection breaks.
 func TestRenewals_begunGoOn(t *testing.T) {
 	all := startCluster(t, 3)
+	ctx := limited(t)
 	const n = 100
 	ids := make([]int64, n)
 	for i := range ids {
-		resp, err := all[0].LeaseGrant(limited(t), &pb.LeaseGrantRequest{TTL: 600})
+		resp, err := all[0].LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: 600})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,10 +71,10 @@ func TestRenewals_begunGoOn(t *testing.T) {
 				third = f
 			}
 		}
-		var waits []func(context.Context) (*pb.LeaseKeepAliveResponse, error)
+		var waits []func() (*pb.LeaseKeepAliveResponse, error)
 		begin := func() {
 			for _, id := range ids {
-				waits = append(waits, follower.BeginLeaseRenew(id), leader.BeginLeaseRenew(id))
+				waits = append(waits, follower.BeginLeaseRenew(ctx, id), leader.BeginLeaseRenew(ctx, id))
 			}
 		}
 		begin()
@@ -85,7 +86,7 @@ func TestRenewals_begunGoOn(t *testing.T) {
 		}
 		begin()
 		for i, wait := range waits {
-			if resp, err := wait(limited(t)); err != nil || resp.TTL != 600 {
+			if resp, err := wait(); err != nil || resp.TTL != 600 {
 				t.Fatalf("round %d, renewal %d: %v, %v", round, i, resp, err)
 			}
 		}
@@ -93,38 +94,36 @@ func TestRenewals_begunGoOn(t *testing.T) {
 		leader, follower = leaderAndOther(t, all)
 		for _, f := range all {
 			if f != leader && f != follower {
-				r, err := follower.renewals.enqueue(renewing{leader: f.ID(), id: ids[round], begun: true})
-				if err != nil {
+				b := &begun{ctx: ctx, until: time.Now().Add(time.Minute), id: ids[round], done: make(chan struct{})}
+				if err := follower.renewals.enqueueFor(renewing{f.ID(), ids[round]}, b); err != nil {
 					t.Fatal(err)
 				}
-				<-r.done
-				if r.ttl != 600 || r.err != nil {
-					t.Errorf("asked of member %d: %d, %v", f.ID(), r.ttl, r.err)
+				<-b.done
+				if b.ttl != 600 || b.err != nil {
+					t.Errorf("asked of member %d: %d, %v", f.ID(), b.ttl, b.err)
 				}
 			}
 		}
 	}
-	resp, err := all[1].BeginLeaseRenew(77)(limited(t))
+	resp, err := all[1].BeginLeaseRenew(ctx, 77)()
 	if err != nil || resp.TTL != 0 {
 		t.Errorf("of a lease that there is not: %v, %v", resp, err)
 	}
+}
+
+// A renewal that was begun ends with its context, also where it would go on.
+func TestRenewals_begunEnds(t *testing.T) {
+	f := newFixtures(t, 3)[0] // alone, without a leader
+	f.begin(t)
 	ctx, cancel := context.WithCancel(t.Context())
+	b := f.renewals.begin(ctx, 1)
+	wait := f.BeginLeaseRenew(ctx, 1)
 	cancel()
-	_, follower := leaderAndOther(t, all)
-	if _, err := follower.BeginLeaseRenew(77)(ctx); err == nil {
+	if _, err := wait(); err == nil {
 		t.Error("who does not wait has an answer")
 	}
-	for _, f := range all {
-		for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
-			f.renewals.mu.Lock()
-			slow := f.renewals.slow
-			f.renewals.mu.Unlock()
-			if slow == 0 {
-				break
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%d renewals go on for ever", slow)
-			}
-		}
+	<-b.done
+	if b.err == nil {
+		t.Error("a renewal without a leader has an answer")
 	}
 }
