@@ -72,10 +72,11 @@ func TestLease_keepAliveGoesOn(t *testing.T) {
 	}
 }
 
-// slowRenewals is a member whose renewals take until so many are under way.
+// slowRenewals is a member whose renewals take until enough is closed.
 type slowRenewals struct {
 	Backend
 	begun  atomic.Int64
+	many   chan struct{} // closed when maxRenewing are under way
 	enough chan struct{}
 }
 
@@ -85,7 +86,7 @@ func (b *slowRenewals) LeaseRenew(ctx context.Context, id int64) (*pb.LeaseKeepA
 
 func (b *slowRenewals) BeginLeaseRenew(ctx context.Context, id int64) func() (*pb.LeaseKeepAliveResponse, error) {
 	if b.begun.Add(1) == maxRenewing {
-		close(b.enough)
+		close(b.many)
 	}
 	return func() (*pb.LeaseKeepAliveResponse, error) {
 		select {
@@ -107,7 +108,8 @@ func TestLease_keepAlivesTogether(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	stream := &fakeKeepAlive{ctx: ctx, ids: ids}
-	s := newLeaseService(&slowRenewals{Backend: newFakeBackend(), enough: make(chan struct{})})
+	together := make(chan struct{})
+	s := newLeaseService(&slowRenewals{Backend: newFakeBackend(), many: together, enough: together})
 	if err := s.LeaseKeepAlive(stream); err != nil {
 		t.Fatal(err)
 	}
@@ -127,14 +129,11 @@ func TestLease_keepAlivesTogether(t *testing.T) {
 func TestLease_keepAlivesBounded(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	stream := &fakeKeepAlive{ctx: ctx, ids: make([]int64, 10*maxRenewing)}
-	b := &slowRenewals{Backend: newFakeBackend(), enough: make(chan struct{})}
-	b.begun.Store(maxRenewing) // past what would let them go on
+	b := &slowRenewals{Backend: newFakeBackend(), many: make(chan struct{}), enough: make(chan struct{})}
 	s := newLeaseService(b)
 	ended := make(chan error)
 	go func() { ended <- s.LeaseKeepAlive(stream) }()
-	for b.begun.Load() < 2*maxRenewing {
-		time.Sleep(time.Millisecond) // between two looks
-	}
+	<-b.many
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("the stream ended with %v", err)
@@ -142,7 +141,7 @@ func TestLease_keepAlivesBounded(t *testing.T) {
 	s.receive.Wait()
 	// The one whose answer is awaited, and the one that waits for its place, are
 	// beside the queue.
-	if n := b.begun.Load() - maxRenewing; n > maxRenewing+1 {
+	if n := b.begun.Load(); n > maxRenewing+1 {
 		t.Errorf("%d renewals were under way, want %d at most", n, maxRenewing+1)
 	}
 }

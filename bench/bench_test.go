@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -92,13 +94,9 @@ func TestOptions_refusalNamesFlag(t *testing.T) {
 }
 
 func TestStartProcess_endByItselfFails(t *testing.T) {
-	sh, err := exec.LookPath("sh")
-	if err != nil {
-		t.Skip("needs a shell to stand for a server")
-	}
 	ctx, fail := context.WithCancelCause(t.Context())
 	log := filepath.Join(t.TempDir(), "log")
-	p, err := startProcess("etcd m1", log, sh, []string{"-c", "echo no space left; exit 3"}, fail)
+	p, err := startProcess("etcd m1", log, os.Args[0], []string{standInEnds}, fail)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,13 +111,8 @@ func TestStartProcess_endByItselfFails(t *testing.T) {
 }
 
 func TestStartProcess_killIsExpected(t *testing.T) {
-	sh, err := exec.LookPath("sh")
-	if err != nil {
-		t.Skip("needs a shell to stand for a server")
-	}
 	ctx, fail := context.WithCancelCause(t.Context())
-	// It stops itself, so that only the kill can end it.
-	p, err := startProcess("m1", filepath.Join(t.TempDir(), "log"), sh, []string{"-c", "kill -STOP $$"}, fail)
+	p, err := startProcess("m1", filepath.Join(t.TempDir(), "log"), os.Args[0], []string{standInStays}, fail)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,30 +124,28 @@ func TestStartProcess_killIsExpected(t *testing.T) {
 	}
 }
 
-// TestMain lets the test binary stand for the program in the processes it
-// starts.
+// What the test binary is told to be a server that ends by itself, or stays.
+const (
+	standInEnds  = "stand-in-ends"
+	standInStays = "stand-in-stays"
+)
+
+// TestMain lets the test binary stand for the program, or for a server, in the
+// processes it starts.
 func TestMain(m *testing.M) {
+	switch {
+	case len(os.Args) > 1 && os.Args[1] == standInEnds:
+		fmt.Println("no space left")
+		os.Exit(3)
+	case len(os.Args) > 1 && os.Args[1] == standInStays:
+		asked := make(chan os.Signal, 1)
+		signal.Notify(asked, os.Interrupt)
+		<-asked
+		return
+	}
 	if len(os.Args) > 1 && commands[os.Args[1]] != nil {
 		main()
 		return
 	}
 	os.Exit(m.Run())
-}
-
-func TestRun_emptySystemEndToEnd(t *testing.T) {
-	if _, err := os.Stat("/proc/self/stat"); err != nil {
-		t.Skip("CPU times need Linux's /proc")
-	}
-	for _, mtls := range []string{"-mtls=false", "-mtls=true"} {
-		dir := t.TempDir()
-		err := dispatch(t.Context(), []string{
-			"run", "-systems=empty", mtls, "-dir=" + dir, "-rounds=1", "-warmup=100ms", "-duration=1s", "-loads=put-100,get-1", "-keys=100",
-		})
-		if err != nil {
-			t.Fatalf("%s: %v", mtls, err)
-		}
-		if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
-			t.Errorf("%s: left behind %v, %v", mtls, left, err)
-		}
-	}
 }

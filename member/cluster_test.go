@@ -2,6 +2,7 @@ package member
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -170,4 +171,17 @@ func leaderAndOther(t testing.TB, all []*fixture) (leader, other *fixture) {
 	}
 	t.Fatal("no leader")
 	return nil, nil
+}
+
+// moveLeader hands leadership over. Who lacks entries, which another member may
+// for a moment, is refused: it is asked again.
+func moveLeader(t testing.TB, from, to *fixture) {
+	t.Helper()
+	ctx, err := limited(t), ErrBadTransferee
+	for errors.Is(err, ErrBadTransferee) && ctx.Err() == nil {
+		err = from.MoveLeader(ctx, to.ID())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }

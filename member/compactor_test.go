@@ -118,8 +118,6 @@ func TestMember_compactsByItself(t *testing.T) {
 	}
 	lead, other := leaderAndOther(t, all)
 	rev := compacted(other, 1)
-	if err := lead.MoveLeader(limited(t), other.ID()); err != nil {
-		t.Fatal(err)
-	}
+	moveLeader(t, lead, other)
 	compacted(lead, rev)
 }
