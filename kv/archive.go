@@ -11,17 +11,25 @@ const (
 	archiveChapters = 64
 )
 
-// A chapter is the history of all keys, of whole revisions from from to end.
+// A story is all keys or, with one, key.
+type story struct {
+	key string
+	one bool
+}
+
+// A chapter is the history of a story, of whole revisions from from to end.
 type chapter struct {
+	of        story
 	from, end int64
 	events    []*Event
 	bytes     int
 }
 
-// An archive reads history for watches of ranges. They want different keys of
-// the same records, and after a restart of what they come from there may be
-// thousands: so what one of them has read is kept for the others for a while,
-// and only one reads at a time.
+// An archive reads history for watches that want the same records: those of
+// ranges, and those of a key that others watch too. After a restart of what they
+// come from there may be thousands, and with clients that are slower than the
+// writers most are behind. So what one of them has read is kept for the others for
+// a while, and only one reads at a time.
 type archive struct {
 	limits  replayLimits // of one reading
 	reading sync.Mutex   // held to read the file; before mu
@@ -31,60 +39,78 @@ type archive struct {
 	bytes int
 }
 
-// replay is View.replayKey for the watch of a range, with so many bytes of
-// events and perhaps one revision more.
-func (a *archive) replay(v *View, w *watch, from int64, bytes int) (events []*Event, end int64, err error) {
+// replay is View.replayKey for any watch, of a story that its events are part of,
+// with so many bytes of events and perhaps one revision more.
+func (a *archive) replay(v *View, w *watch, of story, from int64, bytes int) (events []*Event, end int64, err error) {
 	if from < v.compactRev {
 		return nil, 0, ErrCompacted
 	}
-	c, err := a.chapter(v, from)
-	if err != nil {
-		return nil, 0, err
-	}
-	first := sort.Search(len(c.events), func(i int) bool { return c.events[i].rev.main >= from })
-	size := 0
-	for i, e := range c.events[first:] {
-		if i > 0 && size >= bytes && e.rev.main != c.events[first+i-1].rev.main {
-			return events, c.events[first+i-1].rev.main, nil
+	all := of.one && !w.noPut && !w.noDelete
+	end = from - 1
+	// Where a chapter ends soon, the next ones are read too: few large updates cost
+	// less than many small ones.
+	for looked, size := 0, 0; end < v.rev && looked < a.limits.revisions && size < bytes; {
+		c, err := a.chapter(v, of, end+1)
+		if err != nil {
+			return nil, 0, err
 		}
-		if !w.ignores(e.rev.tomb) && w.holds(e.Key()) {
-			events = append(events, e)
+		rest := c.events[sort.Search(len(c.events), func(i int) bool { return c.events[i].rev.main > end }):]
+		n := 0
+		for ; n < len(rest) && (size < bytes || rest[n].rev.main == rest[n-1].rev.main); n++ {
+			e := rest[n]
+			if !all && (w.ignores(e.rev.tomb) || !w.holds(e.Key())) {
+				continue
+			}
 			size += len(e.enc)
+			if !all {
+				events = append(events, e)
+			}
+		}
+		if end = c.end; n < len(rest) {
+			end = rest[n-1].rev.main
+		}
+		looked += n
+		switch rest = rest[:n:n]; {
+		case all && events == nil:
+			events = rest // which nobody alters
+		case all:
+			events = append(events, rest...)
 		}
 	}
-	return events, c.end, nil
+	return events, end, nil
 }
 
 // chapter returns one that has a revision, if the view has that, from whatever
-// revision on, or one that is empty.
-func (a *archive) chapter(v *View, rev int64) (*chapter, error) {
-	if c := a.find(rev); c != nil {
+// revision on.
+func (a *archive) chapter(v *View, of story, rev int64) (*chapter, error) {
+	if c := a.find(of, rev); c != nil {
 		return c, nil
 	}
 	a.reading.Lock()
 	defer a.reading.Unlock()
-	if c := a.find(rev); c != nil { // which somebody has read meanwhile
+	if c := a.find(of, rev); c != nil { // which somebody has read meanwhile
 		return c, nil
 	}
-	events, end, err := v.replayAll(rev, a.limits)
+	c := &chapter{of: of, from: rev}
+	var err error
+	if of.one {
+		c.events, c.end, err = v.replayKey(&watch{key: of.key, single: true}, rev, a.limits)
+	} else {
+		c.events, c.end, err = v.replayAll(rev, a.limits)
+	}
 	if err != nil {
 		return nil, err
 	}
-	c := &chapter{from: rev, end: end, events: events}
-	for _, e := range events {
-		c.bytes += len(e.enc)
-	}
-	if end >= rev {
-		a.keep(c)
-	}
+	c.bytes = sizeOf(c.events)
+	a.keep(c)
 	return c, nil
 }
 
-func (a *archive) find(rev int64) *chapter {
+func (a *archive) find(of story, rev int64) *chapter {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for i, c := range a.kept {
-		if c.from <= rev && rev <= c.end {
+		if c.from <= rev && rev <= c.end && c.of == of {
 			copy(a.kept[i:], a.kept[i+1:])
 			a.kept[len(a.kept)-1] = c
 			return c

@@ -232,6 +232,13 @@ func (h *Hub) fallBehind(w *watch, owed int64) {
 	signal(w.s.wake)
 }
 
+// shared reports whether other watches have the range of w.
+func (h *Hub) shared(w *watch) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return w.after != nil || w.ahead != nil
+}
+
 // add registers a watch. Called with mu held.
 func (h *Hub) add(w *watch) {
 	if h.watching.Add(1) == 1 {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
 // A hubFixture is a store whose changes a hub is told.
@@ -160,34 +162,95 @@ func TestHub_sharedHistory(t *testing.T) {
 	}
 }
 
-// So have watches of one key that are not far behind.
+// So have watches of one key, not far behind or far.
 func TestHub_sharedHistoryOfKey(t *testing.T) {
-	f := newRoomyHub(t)
-	const puts = 100
-	for i := range puts {
-		f.put("k", fmt.Sprint(i))
-		f.put("other", "")
-	}
-	f.flush(puts) // the other half is read from memory
-	f.hub.Reset(f.s.View())
-	var first []*Event
-	for i := range 5 {
-		s, _ := f.watching(Watch{Key: []byte("k"), Start: int64(2 + 2*i)})
-		events := f.rest(s)
-		if i == 0 {
-			first = events
-		}
-		if len(events) != len(first)-i {
-			t.Fatalf("watch %d got %d events, the first %d", i, len(events), len(first))
-		}
-		for j, e := range events {
-			if string(e.Key()) != "k" || e != first[i+j] {
-				t.Fatalf("watch %d read revision %d of %s by itself", i, e.Rev(), e.Key())
+	for name, revisions := range map[string]int{"near": 1000, "far": 10} {
+		t.Run(name, func(t *testing.T) {
+			limits := hubLimits{streamBytes, streamEvents, inboxBytes, hubBytes, defaultReplay}
+			limits.replay.revisions = revisions
+			f := newHubFixture(t, limits)
+			const puts = 100
+			for i := range puts {
+				f.put("k", fmt.Sprint(i))
+				f.put("other", "")
 			}
-		}
+			f.flush(puts) // the other half is read from memory
+			f.hub.Reset(f.s.View())
+			var streams []*Stream
+			for i := range 5 {
+				s, _ := f.watching(Watch{Key: []byte("k"), Start: int64(2 + 2*i)})
+				streams = append(streams, s)
+			}
+			first := f.rest(streams[0])
+			if len(first) != puts {
+				t.Fatalf("%d events of %d", len(first), puts)
+			}
+			for i, s := range streams[1:] {
+				events := f.rest(s)
+				if len(events) != puts-1-i {
+					t.Fatalf("watch %d got %d events, the first %d", i+1, len(events), puts)
+				}
+				for j, e := range events {
+					if string(e.Key()) != "k" || e != first[1+i+j] {
+						t.Fatalf("watch %d read revision %d of %s by itself", i+1, e.Rev(), e.Key())
+					}
+				}
+			}
+		})
 	}
-	if len(first) != puts {
-		t.Errorf("%d events of %d", len(first), puts)
+}
+
+// A watch far behind gets much at a time also where others read little at a time,
+// having been level nearly, and no more than it may.
+func TestArchive_joinsShortChapters(t *testing.T) {
+	k, l := []byte("k"), []byte("l")
+	for _, tt := range []struct {
+		name   string
+		w      Watch
+		of     story
+		limits replayLimits
+		want   string // revisions of the events, and the end
+	}{
+		{"all of a key", Watch{Key: k}, story{"k", true}, defaultReplay, "[2 3 4 5 6 7] 7"},
+		{"no deletions", Watch{Key: k, NoDelete: true}, story{"k", true}, defaultReplay, "[2 3 4 6 7] 7"},
+		{"one key of all", Watch{Key: l}, story{}, defaultReplay, "[4] 7"},
+		{"a range of all", Watch{Key: k, End: []byte("m")}, story{}, defaultReplay, "[2 3 4 4 5 6 7] 7"},
+		{"few bytes", Watch{Key: k}, story{"k", true}, replayLimits{revisions: 10, bytes: 1}, "[2] 2"},
+		{"whole revisions", Watch{Key: k, End: []byte("m")}, story{}, replayLimits{revisions: 10, bytes: 25}, "[2 3 4 4] 4"},
+		{"few records looked at", Watch{Key: l}, story{}, replayLimits{revisions: 3, bytes: 100}, "[4] 4"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newHubFixture(t, hubLimits{streamBytes, streamEvents, inboxBytes, hubBytes, tt.limits})
+			a := &f.hub.archive
+			for _, ops := range [][]*pb.RequestOp{
+				{opPut("k", "a")}, {opPut("k", "b")}, {opPut("k", "c"), opPut("l", "c")},
+				{opDelete("k")}, {opPut("k", "d")}, {opPut("k", "e")},
+			} {
+				v := f.batch(func(b *Batch) {
+					if _, err := b.Txn(&pb.TxnRequest{Success: ops}, None); err != nil {
+						t.Fatal(err)
+					}
+				})
+				if _, err := a.chapter(v, tt.of, v.rev); err != nil {
+					t.Fatal(err)
+				}
+			}
+			short := slices.Clone(a.kept)
+			events, end, err := a.replay(f.s.View(), newWatch(f.hub.NewStream(), 1, tt.w), tt.of, 2, tt.limits.bytes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var revs []int64
+			for _, e := range events {
+				revs = append(revs, e.Rev())
+				if c := short[e.Rev()-2]; !slices.Contains(c.events, e) {
+					t.Errorf("revision %d was read anew", e.Rev())
+				}
+			}
+			if got := fmt.Sprint(revs, end); got != tt.want {
+				t.Errorf("%s, want %s", got, tt.want)
+			}
+		})
 	}
 }
 

@@ -212,12 +212,15 @@ func (s *Stream) history(w *watch) (events []*Event, end, compacted int64, err e
 	}
 	defer s.h.bytes.Add(-reserved)
 	err = s.read(func(v *View) (err error) {
-		// What is not long ago others want too, mostly those of the same key; what
-		// is longer ago of one key the index finds faster.
-		if w.single && v.rev-w.next >= int64(limits.revisions) {
+		// What is not long ago others want too, whatever key they watch; what is
+		// longer ago of one key the index finds faster.
+		switch recent := v.rev-w.next < int64(limits.revisions); {
+		case !w.single || recent:
+			events, end, err = s.h.archive.replay(v, w, story{}, w.next, limits.bytes)
+		case s.h.shared(w):
+			events, end, err = s.h.archive.replay(v, w, story{w.key, true}, w.next, limits.bytes)
+		default:
 			events, end, err = v.replayKey(w, w.next, limits)
-		} else {
-			events, end, err = s.h.archive.replay(v, w, w.next, limits.bytes)
 		}
 		if errors.Is(err, ErrCompacted) {
 			compacted = v.st.View().compactRev
