@@ -57,6 +57,23 @@ func (l *load) watched(ctx context.Context) (result loadResult, err error) {
 	return result, w.summarize(&result)
 }
 
+// holding runs fn while this process has the watches of a load.
+func (k *cluster) holding(ctx context.Context, spec loadSpec, fn func(context.Context) error) (err error) {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	w := &watchers{load: &load{spec: spec, certs: k.certs, fail: fail}}
+	watching, cancel := context.WithCancel(ctx)
+	w.cancel = cancel
+	defer w.close()
+	if w.clients, err = w.connect(ctx, spec.Watch.Endpoints, spec.Watch.Conns); err != nil {
+		return err
+	}
+	if err := w.open(watching); err != nil {
+		return err
+	}
+	return orCause(ctx, fn(ctx))
+}
+
 // open makes all watches, and returns when the servers have them.
 func (w *watchers) open(ctx context.Context) error {
 	for n := range w.spec.Watch.Stalled {
