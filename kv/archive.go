@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"slices"
 	"sort"
 	"sync"
 )
@@ -55,27 +56,20 @@ func (a *archive) replay(v *View, w *watch, of story, from int64, bytes int) (ev
 			return nil, 0, err
 		}
 		rest := c.events[sort.Search(len(c.events), func(i int) bool { return c.events[i].rev.main > end }):]
+		if all {
+			events = slices.Grow(events, len(rest))
+		}
 		n := 0
 		for ; n < len(rest) && (size < bytes || rest[n].rev.main == rest[n-1].rev.main); n++ {
-			e := rest[n]
-			if !all && (w.ignores(e.rev.tomb) || !w.holds(e.Key())) {
-				continue
-			}
-			size += len(e.enc)
-			if !all {
+			if e := rest[n]; all || !w.ignores(e.rev.tomb) && w.holds(e.Key()) {
 				events = append(events, e)
+				size += len(e.enc)
 			}
 		}
 		if end = c.end; n < len(rest) {
 			end = rest[n-1].rev.main
 		}
 		looked += n
-		switch rest = rest[:n:n]; {
-		case all && events == nil:
-			events = rest // which nobody alters
-		case all:
-			events = append(events, rest...)
-		}
 	}
 	return events, end, nil
 }
