@@ -27,7 +27,7 @@ type chapter struct {
 }
 
 // An archive reads history for watches that want the same records: those of
-// ranges, and those of a key that others watch too. After a restart of what they
+// ranges, or those of keys that many watch. After a restart of what they
 // come from there may be thousands, and with clients that are slower than the
 // writers most are behind. So what one of them has read is kept for the others for
 // a while, and only one reads at a time.
@@ -40,28 +40,31 @@ type archive struct {
 	bytes int
 }
 
-// replay is View.replayKey for any watch, of a story that its events are part of,
-// with so many bytes of events and perhaps one revision more.
+// replay is View.replayKey for any watch, of a story that its events are part of:
+// all of it where that is of one key. It gives so many bytes of events and perhaps
+// one revision more.
 func (a *archive) replay(v *View, w *watch, of story, from int64, bytes int) (events []*Event, end int64, err error) {
 	if from < v.compactRev {
 		return nil, 0, ErrCompacted
 	}
-	all := of.one && !w.noPut && !w.noDelete
 	end = from - 1
 	// Where a chapter ends soon, the next ones are read too: few large updates cost
 	// less than many small ones.
-	for looked, size := 0, 0; end < v.rev && looked < a.limits.revisions && size < bytes; {
+	looked, read, size := 0, 0, 0
+	for end < v.rev && looked < a.limits.revisions && read < a.limits.bytes && size < bytes {
 		c, err := a.chapter(v, of, end+1)
 		if err != nil {
 			return nil, 0, err
 		}
 		rest := c.events[sort.Search(len(c.events), func(i int) bool { return c.events[i].rev.main > end }):]
-		if all {
+		if of.one {
 			events = slices.Grow(events, len(rest))
 		}
 		n := 0
 		for ; n < len(rest) && (size < bytes || rest[n].rev.main == rest[n-1].rev.main); n++ {
-			if e := rest[n]; all || !w.ignores(e.rev.tomb) && w.holds(e.Key()) {
+			e := rest[n]
+			read += len(e.enc)
+			if of.one || !w.ignores(e.rev.tomb) && w.holds(e.Key()) {
 				events = append(events, e)
 				size += len(e.enc)
 			}

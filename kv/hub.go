@@ -30,7 +30,8 @@ type Hub struct {
 	bytes    atomic.Int64 // pending on all streams, or in the hands of their consumers
 	wake     chan struct{}
 	limits   hubLimits
-	archive  archive
+	archive  archive // of all keys
+	keys     archive // of keys that many watch, which are not to push out what is of all
 
 	inbox struct {
 		sync.Mutex
@@ -64,12 +65,16 @@ type publication struct {
 func NewHub(v *View) *Hub {
 	h := &Hub{
 		wake: make(chan struct{}, 1), singles: make(map[string]*watch), streams: make(map[*Stream]struct{}),
-		limits: hubLimits{streamBytes, streamEvents, inboxBytes, hubBytes, defaultReplay},
 	}
-	h.archive.limits = h.limits.replay
+	h.bound(hubLimits{streamBytes, streamEvents, inboxBytes, hubBytes, defaultReplay})
 	h.newest.Store(v)
 	h.routed.Store(v.rev)
 	return h
+}
+
+// bound sets the limits. Called before the hub is used.
+func (h *Hub) bound(l hubLimits) {
+	h.limits, h.archive.limits, h.keys.limits = l, l.replay, l.replay
 }
 
 // Publish tells the hub of a batch that was frozen, in the order of the
@@ -95,6 +100,7 @@ func (h *Hub) Publish(v *View, c *Changes) {
 func (h *Hub) Reset(v *View) {
 	h.newest.Store(v)
 	h.archive.forget()
+	h.keys.forget()
 	h.inbox.Lock()
 	h.inbox.list, h.inbox.bytes, h.inbox.lost = nil, 0, v.rev
 	h.inbox.Unlock()
@@ -232,11 +238,22 @@ func (h *Hub) fallBehind(w *watch, owed int64) {
 	signal(w.s.wake)
 }
 
-// shared reports whether other watches have the range of w.
+// sharedBy is how many watches of one key share the reading of its history: fewer
+// would rather wait for those of other keys than save each other something.
+const sharedBy = 8
+
+// shared reports whether so many watches have the range of w.
 func (h *Hub) shared(w *watch) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return w.after != nil || w.ahead != nil
+	n := 1
+	for other := w.after; other != nil && n < sharedBy; other = other.after {
+		n++
+	}
+	for other := w.ahead; other != nil && n < sharedBy; other = other.ahead {
+		n++
+	}
+	return n >= sharedBy
 }
 
 // add registers a watch. Called with mu held.

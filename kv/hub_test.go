@@ -6,8 +6,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
 // A hubFixture is a store whose changes a hub is told.
@@ -19,7 +17,7 @@ type hubFixture struct {
 func newHubFixture(t testing.TB, limits hubLimits) *hubFixture {
 	f := &hubFixture{fixture: newFixture(t, Options{})}
 	f.hub = NewHub(f.s.View())
-	f.hub.limits, f.hub.archive.limits = limits, limits.replay
+	f.hub.bound(limits)
 	return f
 }
 
@@ -177,7 +175,7 @@ func TestHub_sharedHistoryOfKey(t *testing.T) {
 			f.flush(puts) // the other half is read from memory
 			f.hub.Reset(f.s.View())
 			var streams []*Stream
-			for i := range 5 {
+			for i := range sharedBy {
 				s, _ := f.watching(Watch{Key: []byte("k"), Start: int64(2 + 2*i)})
 				streams = append(streams, s)
 			}
@@ -200,57 +198,36 @@ func TestHub_sharedHistoryOfKey(t *testing.T) {
 	}
 }
 
-// A watch far behind gets much at a time also where others read little at a time,
-// having been level nearly, and no more than it may.
-func TestArchive_joinsShortChapters(t *testing.T) {
-	k, l := []byte("k"), []byte("l")
-	for _, tt := range []struct {
-		name   string
-		w      Watch
-		of     story
-		limits replayLimits
-		want   string // revisions of the events, and the end
-	}{
-		{"all of a key", Watch{Key: k}, story{"k", true}, defaultReplay, "[2 3 4 5 6 7] 7"},
-		{"no deletions", Watch{Key: k, NoDelete: true}, story{"k", true}, defaultReplay, "[2 3 4 6 7] 7"},
-		{"one key of all", Watch{Key: l}, story{}, defaultReplay, "[4] 7"},
-		{"a range of all", Watch{Key: k, End: []byte("m")}, story{}, defaultReplay, "[2 3 4 4 5 6 7] 7"},
-		{"few bytes", Watch{Key: k}, story{"k", true}, replayLimits{revisions: 10, bytes: 1}, "[2] 2"},
-		{"whole revisions", Watch{Key: k, End: []byte("m")}, story{}, replayLimits{revisions: 10, bytes: 25}, "[2 3 4 4] 4"},
-		{"few records looked at", Watch{Key: l}, story{}, replayLimits{revisions: 3, bytes: 100}, "[4] 4"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			f := newHubFixture(t, hubLimits{streamBytes, streamEvents, inboxBytes, hubBytes, tt.limits})
-			a := &f.hub.archive
-			for _, ops := range [][]*pb.RequestOp{
-				{opPut("k", "a")}, {opPut("k", "b")}, {opPut("k", "c"), opPut("l", "c")},
-				{opDelete("k")}, {opPut("k", "d")}, {opPut("k", "e")},
-			} {
-				v := f.batch(func(b *Batch) {
-					if _, err := b.Txn(&pb.TxnRequest{Success: ops}, None); err != nil {
-						t.Fatal(err)
-					}
-				})
-				if _, err := a.chapter(v, tt.of, v.rev); err != nil {
-					t.Fatal(err)
-				}
+// Watches of keys, many of one or few, leave what those of ranges have read.
+func TestHub_keysPushOutNoRanges(t *testing.T) {
+	limits := hubLimits{streamBytes, streamEvents, inboxBytes, hubBytes, defaultReplay}
+	limits.replay.revisions = 10
+	f := newHubFixture(t, limits)
+	const keys = archiveChapters + 1
+	for i := range keys {
+		f.put(fmt.Sprint("k", i), "")
+	}
+	f.flushAll()
+	f.hub.Reset(f.s.View())
+	first := func(w Watch) *Event {
+		s, _ := f.watching(w)
+		u, ok, err := s.Next()
+		if !ok || err != nil || len(u.Events) == 0 {
+			t.Fatalf("%+v, %t, %v", u, ok, err)
+		}
+		return u.Events[0]
+	}
+	before := first(Watch{Key: []byte("k"), End: []byte("l"), Start: 2})
+	for i := range keys - limits.replay.revisions {
+		for n := range sharedBy {
+			w := Watch{Key: fmt.Append(nil, "k", i), Start: 2, NoDelete: n == 0}
+			if first(w).Rev() != int64(2+i) {
+				t.Fatalf("watch %d of key %d does not see revision %d first", n, i, 2+i)
 			}
-			short := slices.Clone(a.kept)
-			events, end, err := a.replay(f.s.View(), newWatch(f.hub.NewStream(), 1, tt.w), tt.of, 2, tt.limits.bytes)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var revs []int64
-			for _, e := range events {
-				revs = append(revs, e.Rev())
-				if c := short[e.Rev()-2]; !slices.Contains(c.events, e) {
-					t.Errorf("revision %d was read anew", e.Rev())
-				}
-			}
-			if got := fmt.Sprint(revs, end); got != tt.want {
-				t.Errorf("%s, want %s", got, tt.want)
-			}
-		})
+		}
+	}
+	if after := first(Watch{Key: []byte("k"), End: []byte("l"), Start: 2}); after != before {
+		t.Error("a second watch of a range has read for itself")
 	}
 }
 

@@ -217,8 +217,8 @@ func (s *Stream) history(w *watch) (events []*Event, end, compacted int64, err e
 		switch recent := v.rev-w.next < int64(limits.revisions); {
 		case !w.single || recent:
 			events, end, err = s.h.archive.replay(v, w, story{}, w.next, limits.bytes)
-		case s.h.shared(w):
-			events, end, err = s.h.archive.replay(v, w, story{w.key, true}, w.next, limits.bytes)
+		case !w.noPut && !w.noDelete && s.h.shared(w):
+			events, end, err = s.h.keys.replay(v, w, story{w.key, true}, w.next, limits.bytes)
 		default:
 			events, end, err = v.replayKey(w, w.next, limits)
 		}

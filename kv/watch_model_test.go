@@ -259,7 +259,7 @@ func TestHub_randomAgainstModel(t *testing.T) {
 							rnd: rand.New(rand.NewPCG(seed, uint64(keys)))}, of: map[*Stream]map[int64]*watcher{}}
 						r.disk = r.mark()
 						r.hub = NewHub(r.s.View())
-						r.hub.limits, r.hub.archive.limits = limits, limits.replay
+						r.hub.bound(limits)
 						for range 5 {
 							s := r.hub.NewStream()
 							r.streams = append(r.streams, s)
