@@ -66,6 +66,10 @@ func (t TLSFiles) validate(prefix string) error {
 			flag = prefix + "client-cert-auth"
 		case t.CRLFile != "":
 			flag = crlFlag(prefix)
+		case len(t.AllowedCNs) > 0:
+			flag = prefix + "cert-allowed-cn"
+		case len(t.AllowedHostnames) > 0:
+			flag = hostnameFlag(prefix)
 		}
 		if flag != "" {
 			return fmt.Errorf("--%s needs an authority to verify certificates with: add --%strusted-ca-file", flag, prefix)
@@ -86,12 +90,20 @@ func (t TLSFiles) validate(prefix string) error {
 	return nil
 }
 
-// crlFlag is the one name that does not follow the prefix rule.
+// crlFlag is a name that does not follow the prefix rule.
 func crlFlag(prefix string) string {
 	if prefix == "" {
 		return "client-crl-file"
 	}
 	return "peer-crl-file"
+}
+
+// hostnameFlag is another.
+func hostnameFlag(prefix string) string {
+	if prefix == "" {
+		return "client-cert-allowed-hostname"
+	}
+	return "peer-cert-allowed-hostname"
 }
 
 // checkReadable opens and closes a named file, so that a wrong path is told by

@@ -115,6 +115,14 @@ func (d *Daemon) resume() error {
 		}
 		d.id.PeerURLs = urls.Strings()
 	}
+	if secret := d.cfg.ClusterSecretFile; secret != "" {
+		for _, u := range d.id.PeerURLs {
+			if strings.HasPrefix(u, "http://") {
+				return fmt.Errorf("--cluster-secret-file %s: the member in --data-dir %q speaks plain text to the others (%s), and a running cluster does not change to TLS: restore a snapshot of it into members with https URLs, or start with --cluster-secret-file=",
+					secret, d.dir.path, u)
+			}
+		}
+	}
 	d.cfg.ListenPeerURLs, d.cfg.ListenClientURLs = d.given.ListenPeerURLs, d.given.ListenClientURLs
 	d.readGivenPeers()
 	return d.fillURLs()

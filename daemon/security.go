@@ -36,6 +36,10 @@ func (d *Daemon) secure(context.Context) error {
 		return err
 	}
 	if own {
+		if d.cfg.PeerTLS.Given() || d.cfg.ClientTLS.Given() {
+			return fmt.Errorf("certificates of one's own are given, but the member in --data-dir %q has those of conclave's CA (%s): leave them out, or add a new member in an empty directory with them",
+				d.dir.path, d.dir.pkiPath())
+		}
 		return d.secureByCA()
 	}
 	files, err := d.fileTLS()

@@ -49,8 +49,11 @@ func (c *credential) usable(now time.Time) bool {
 	return c != nil && !now.Before(c.leaf().NotBefore) && now.Before(c.leaf().NotAfter)
 }
 
-// due tells whether it is time to replace the credential.
-func (c *credential) due(now time.Time) bool { return c == nil || !now.Before(c.renewAt) }
+// due tells whether it is time to replace the credential, also because it is not
+// valid yet: it was issued while the clock was ahead.
+func (c *credential) due(now time.Time) bool {
+	return c == nil || now.Before(c.leaf().NotBefore) || !now.Before(c.renewAt)
+}
 
 // names tells whether the certificate holds exactly these hosts.
 func (c *credential) names(hosts []string) bool {

@@ -160,6 +160,7 @@ func (f *FileTLS) PeerClient(uint64) *tls.Config {
 		return c
 	}
 	c.RootCAs = pool
+	c.VerifyConnection = f.peer.check
 	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return f.peer.dial.get() }
 	return c
 }

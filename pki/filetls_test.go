@@ -160,7 +160,7 @@ func TestFileTLS_addressOfThePeer(t *testing.T) {
 				LookupAddr: func(context.Context, string) ([]string, error) { return []string{"n1.rev.example.com."}, nil },
 			})
 			dial := dialTo(s, "x")
-			dial.InsecureSkipVerify = true
+			dial.InsecureSkipVerify, dial.VerifyConnection = true, nil
 			h := shake(t, dial, s.PeerServer())
 			if c.ok && h.serverErr != nil {
 				t.Fatal(h.serverErr)
@@ -269,6 +269,14 @@ func TestCVE202659818_revokedCertificate(t *testing.T) {
 		if h := shake(t, outsider(good), listen); h.serverErr != nil {
 			t.Fatal(h.serverErr)
 		}
+		if port == "peer" { // where members dial others, too
+			f.issue("dialer", Request{Profile: ProfilePeer, Hosts: []string{"127.0.0.1"}})
+			o := f.side("dialer")
+			o.CRLFile = f.path("crl")
+			f.write("crl", crl(good.Leaf.SerialNumber))
+			h := shake(t, dialTo(mustFileTLS(t, FileOptions{Peer: o}), "127.0.0.1"), listen)
+			wantError(t, h.clientErr, ErrWrongHolder, "revoked", f.path("crl"))
+		}
 		f.write("crl", []byte("broken"))
 		touch(t, f.path("crl"))
 		if h := shake(t, outsider(good), listen); h.serverErr == nil {
@@ -291,6 +299,13 @@ func TestFileTLS_allowedNames(t *testing.T) {
 		}
 		if h := shake(t, outsider(n2), s.PeerServer()); !errors.Is(h.serverErr, ErrWrongHolder) {
 			t.Fatalf("let in: %v", h.serverErr)
+		}
+		if h := shake(t, dialTo(s, "a.example.com"), s.PeerServer()); h.clientErr != nil {
+			t.Fatal(h.clientErr)
+		}
+		other := mustFileTLS(t, FileOptions{Peer: f.side("n2"), SkipPeerSANCheck: true})
+		if h := shake(t, dialTo(s, "b.example.org"), other.PeerServer()); !errors.Is(h.clientErr, ErrWrongHolder) {
+			t.Fatalf("dialled: %v", h.clientErr)
 		}
 	}
 }

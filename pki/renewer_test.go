@@ -206,6 +206,29 @@ func TestRenewer_restartAfterExpiry(t *testing.T) {
 	wantError(t, err, ErrSecretFile, "--cluster-secret-file", "must be renewed before")
 }
 
+// Certificates that were issued while the clock was ahead are replaced when it is
+// right again, at once where the member runs and at its next start.
+func TestRenewer_clockAhead(t *testing.T) {
+	w := newWorld(t)
+	_, dirs := w.formed(2)
+	w.clock.advance(365 * 24 * time.Hour)
+	one, two := w.start(1, dirs[0]), w.start(2, dirs[1])
+	w.clock.advance(-365 * 24 * time.Hour)
+	if one.ring.Load().peer.usable(w.clock.now()) || two.ring.Load().peer.usable(w.clock.now()) {
+		t.Fatal("the clock ahead made no certificates of its own")
+	}
+	w.join(one)
+	two = w.start(2, dirs[1])
+	for name, r := range map[string]*Renewer{"running": one, "started again": two} {
+		if ring := r.ring.Load(); !ring.peer.usable(w.clock.now()) || !ring.server.usable(w.clock.now()) {
+			t.Errorf("the member %s has certificates from %v on, at %v", name, ring.peer.leaf().NotBefore, w.clock.now())
+		}
+	}
+	if h := shake(t, one.PeerClient(2), two.PeerServer()); h.clientErr != nil || h.serverErr != nil {
+		t.Errorf("after the clock was set right: %v, %v", h.clientErr, h.serverErr)
+	}
+}
+
 func TestRenewer_refusedStarts(t *testing.T) {
 	w := newWorld(t)
 	_, dirs := w.formed(1)

@@ -21,7 +21,9 @@ const (
 	// state changes.
 	changeGap = 50 * time.Millisecond
 	// longestWait bounds the sleep between looks at the clock, which may jump.
-	longestWait = time.Hour
+	longestWait = time.Minute
+	// warnAgain is how often a member says that it cannot renew its certificates.
+	warnAgain = time.Hour
 	// proposeTimeout bounds one proposal.
 	proposeTimeout = 10 * time.Second
 	// Failures are tried again after firstRetry, doubling to lastRetry.
@@ -101,7 +103,7 @@ func (r *Renewer) step(ctx context.Context, c Cluster, view *ledger.View) (time.
 	ring := r.ring.Load()
 	if renewErr != nil && ring.cas == nil {
 		r.o.Log.Warn().Err(renewErr).Msg("certificates of this member cannot be renewed")
-		return longestWait, nil
+		return warnAgain, nil
 	}
 	next := ring.peer.renewAt
 	if ring.server.renewAt.Before(next) {

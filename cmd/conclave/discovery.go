@@ -41,7 +41,10 @@ func (s *session) findEndpoints() error {
 		// record would be enough to read along.
 		return nil
 	}
-	if s.c.Bool("insecure-discovery") {
+	// Who gives certificates means TLS: the default, which is etcdctl's, would send
+	// everything in the clear at the word of a DNS answer.
+	means := s.c.String("cacert") != "" || s.c.String("cert") != "" || s.c.String("key") != ""
+	if s.c.Bool("insecure-discovery") && (!means || s.c.IsSet("insecure-discovery")) {
 		s.endpoints = found.Plain
 		return nil
 	}

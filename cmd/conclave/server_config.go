@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -189,7 +190,8 @@ func (s *serverSettings) useDefaultSecret() {
 	if s.given["cluster-secret-file"] || s.cfg.ClientTLS.Given() || s.cfg.PeerTLS.Given() {
 		return
 	}
-	if _, err := os.Stat(daemon.DefaultClusterSecretFile); err == nil {
+	// A secret that cannot be read is told, not taken for none.
+	if _, err := os.Stat(daemon.DefaultClusterSecretFile); !errors.Is(err, fs.ErrNotExist) {
 		s.cfg.ClusterSecretFile = daemon.DefaultClusterSecretFile
 	}
 }
