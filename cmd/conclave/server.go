@@ -4,6 +4,8 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+
+	"github.com/conclave-kv/conclave/daemon"
 )
 
 // runServer is the server form: flags without a command word.
@@ -26,7 +28,7 @@ func runServer(line commandLine, std stdio) error {
 	if err != nil {
 		return err
 	}
-	settings.useDefaultSecret()
+	settings.useDefaultSecret(daemon.DefaultClusterSecretFile)
 	if err := settings.cfg.Validate(); err != nil {
 		return err
 	}

@@ -186,12 +186,12 @@ func allServerFlags() []string {
 
 // useDefaultSecret turns the CA on where an administrator has put the secret
 // in its usual place, unless this start says something else about TLS.
-func (s *serverSettings) useDefaultSecret() {
+func (s *serverSettings) useDefaultSecret(path string) {
 	if s.given["cluster-secret-file"] || s.cfg.ClientTLS.Given() || s.cfg.PeerTLS.Given() {
 		return
 	}
 	// A secret that cannot be read is told, not taken for none.
-	if _, err := os.Stat(daemon.DefaultClusterSecretFile); !errors.Is(err, fs.ErrNotExist) {
-		s.cfg.ClusterSecretFile = daemon.DefaultClusterSecretFile
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		s.cfg.ClusterSecretFile = path
 	}
 }

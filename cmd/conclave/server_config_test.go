@@ -190,6 +190,38 @@ func TestRefusedFlags_documented(t *testing.T) {
 	}
 }
 
+// The secret in its usual place is used where it is, also where it cannot be read:
+// then the start fails, rather than do without.
+func TestServerSettings_defaultSecret(t *testing.T) {
+	dir := t.TempDir()
+	secret := filepath.Join(dir, "cluster.secret")
+	if err := os.WriteFile(secret, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name, path, want string
+		flags            []givenFlag
+	}{
+		{"there", secret, secret, nil},
+		{"not there", filepath.Join(dir, "none", "cluster.secret"), "", nil},
+		{"out of reach", filepath.Join(secret, "cluster.secret"), filepath.Join(secret, "cluster.secret"), nil},
+		{"another given", secret, "/other", []givenFlag{{name: "cluster-secret-file", value: "/other"}}},
+		{"none wanted", secret, "", []givenFlag{{name: "cluster-secret-file", value: ""}}},
+		{"certificates given", secret, "", []givenFlag{{name: "cert-file", value: "c.pem"}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, err := newServerSettings(tt.flags, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.useDefaultSecret(tt.path)
+			if got := s.cfg.ClusterSecretFile; got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
 // Names of earlier etcds mean what the flags mean that took their place.
 func TestServerSettings_experimentalNames(t *testing.T) {
 	s, err := newServerSettings([]givenFlag{

@@ -183,6 +183,35 @@ func TestBadInput_anotherSecret(t *testing.T) {
 	g.one()
 }
 
+// A member whose cluster speaks plain text does not pretend to be protected by a
+// secret, nor one with certificates of conclave's CA to use others.
+func TestBadInput_otherProtectionThanBefore(t *testing.T) {
+	t.Parallel()
+	for _, secure := range []bool{false, true} {
+		t.Run(fmt.Sprintf("secure=%t", secure), func(t *testing.T) {
+			g := start(t, 1, secure)
+			m := g.members[0]
+			m.proc.stop()
+			again := func(more ...string) *process {
+				return launch(t, m.name, m.home, append([]string{conclave, "--name", m.name, "--data-dir", m.data}, more...)...)
+			}
+			unchanged(t, m.data, func() {
+				if !secure {
+					secret := newSecret(t, g.dir)
+					refusal(t, again("--cluster-secret-file", secret), "--cluster-secret-file "+secret, m.data, m.peerURL(), "plain text", "--cluster-secret-file=")
+					return
+				}
+				must(t, g.dir, conclave, "cert", "ca", "init", "--dir", "ca")
+				must(t, g.dir, conclave, "cert", "issue", "--ca-dir", "ca", "--profile", "server", "--cn", "own", "--hosts", m.addr, "--out", ".")
+				cert, key := filepath.Join(g.dir, "own.pem"), filepath.Join(g.dir, "own-key.pem")
+				refusal(t, again("--cert-file", cert, "--key-file", key), "certificates of one's own", m.data, "leave them out")
+			})
+			m.launch()
+			m.serves()
+		})
+	}
+}
+
 // domain is the trust domain of a secret file.
 func domain(t *testing.T, path string) string {
 	t.Helper()
