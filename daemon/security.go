@@ -25,6 +25,7 @@ type security struct {
 	renewer  *pki.Renewer // nil without conclave's own CA
 	// named is whether certificates name members.
 	named bool
+	kept  bool // the renewer runs
 }
 
 // secure chooses how the ports are protected: by conclave's own CA when there
@@ -37,8 +38,8 @@ func (d *Daemon) secure(context.Context) error {
 	}
 	if own {
 		if d.cfg.PeerTLS.Given() || d.cfg.ClientTLS.Given() {
-			return fmt.Errorf("certificates of one's own are given, but the member in --data-dir %q has those of conclave's CA (%s): leave them out, or add a new member in an empty directory with them",
-				d.dir.path, d.dir.pkiPath())
+			return fmt.Errorf("certificates of one's own (--cert-file, --peer-cert-file and the like) are given, but the member in --data-dir %q has those of conclave's CA: leave them out, or restore a snapshot of the cluster into new members with them",
+				d.dir.path)
 		}
 		return d.secureByCA()
 	}
@@ -157,18 +158,26 @@ func (d *Daemon) isReady() bool {
 	}
 }
 
-// settleCertificates keeps this member's certificates up to date, and returns
-// when the client port has one.
+// keepCertificates keeps this member's certificates up to date from now on.
+func (d *Daemon) keepCertificates() {
+	if d.security.renewer == nil || d.security.kept {
+		return
+	}
+	d.security.kept = true
+	d.work.Go(func() {
+		if err := d.security.renewer.Run(d.ctx, clusterOf{d}); err != nil && d.ctx.Err() == nil {
+			d.fail(err)
+		}
+	})
+}
+
+// settleCertificates returns when the client port has a certificate.
 func (d *Daemon) settleCertificates(ctx context.Context) error {
 	r := d.security.renewer
 	if r == nil {
 		return nil
 	}
-	d.work.Go(func() {
-		if err := r.Run(d.ctx, clusterOf{d}); err != nil && d.ctx.Err() == nil {
-			d.fail(err)
-		}
-	})
+	d.keepCertificates()
 	for {
 		swapped := r.Swapped()
 		if _, server := r.Expiry(); !server.IsZero() {

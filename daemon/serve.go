@@ -63,6 +63,11 @@ func (d *Daemon) serve(context.Context) error {
 // introduced itself and is level with the leader, and the client port has its
 // certificate.
 func (d *Daemon) awaitReady(ctx context.Context) error {
+	// Where the CAs are known from before, certificates need not wait for the other
+	// members, which perhaps refuse the ones there are.
+	if _, formed := d.member.View().Ledger.Generation(); formed {
+		d.keepCertificates()
+	}
 	report := time.NewTicker(10 * time.Second)
 	defer report.Stop()
 	for {

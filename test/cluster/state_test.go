@@ -183,6 +183,28 @@ func TestBadInput_anotherSecret(t *testing.T) {
 	g.one()
 }
 
+// What a damaged copy of the CAs is said to need is enough: the member makes it, and
+// certificates, anew from its state, before the others would let it in.
+func TestBadInput_damagedMirror(t *testing.T) {
+	t.Parallel()
+	g := start(t, 3, true)
+	m := g.members[2]
+	m.proc.stop()
+	mirror := filepath.Join(m.data, "pki", "mirror.pb")
+	if err := os.WriteFile(mirror, []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	unchanged(t, m.data, func() {
+		refusal(t, m.launch(), mirror+" is damaged: remove the file, and start the member with --cluster-secret-file")
+	})
+	if err := os.Remove(mirror); err != nil {
+		t.Fatal(err)
+	}
+	m.launch()
+	m.serves()
+	g.one()
+}
+
 // A member whose cluster speaks plain text does not pretend to be protected by a
 // secret, nor one with certificates of conclave's CA to use others.
 func TestBadInput_otherProtectionThanBefore(t *testing.T) {
