@@ -60,7 +60,8 @@ func (o Output) Check(caPEM []byte, force bool) error {
 	return nil
 }
 
-// Write writes the three files durably, the key first, making the directory
+// Write writes the three files durably, all or none of them: a certificate that
+// is replaced keeps its key until both new ones are there. The directory is made
 // with mode 0700 where it is missing. It checks again what Check does.
 func (o Output) Write(certPEM, keyPEM, caPEM []byte, force bool) error {
 	if err := durable.MkdirAll(filepath.Dir(o.Cert), 0o700); err != nil {
@@ -69,14 +70,13 @@ func (o Output) Write(certPEM, keyPEM, caPEM []byte, force bool) error {
 	if err := o.Check(caPEM, force); err != nil {
 		return err
 	}
-	for _, f := range []struct {
-		path string
-		data []byte
-		perm fs.FileMode
-	}{{o.Key, keyPEM, 0o600}, {o.Cert, certPEM, 0o644}, {o.CA, caPEM, 0o644}} {
-		if err := durable.WriteFile(f.path, f.data, f.perm); err != nil {
-			return fmt.Errorf("--out: %w", err)
-		}
+	err := durable.WriteFiles(
+		durable.File{Path: o.Key, Data: keyPEM, Perm: 0o600},
+		durable.File{Path: o.Cert, Data: certPEM, Perm: 0o644},
+		durable.File{Path: o.CA, Data: caPEM, Perm: 0o644},
+	)
+	if err != nil {
+		return fmt.Errorf("--out: %w", err)
 	}
 	return nil
 }

@@ -99,6 +99,31 @@ func TestOutput_writesAndRefuses(t *testing.T) {
 	}
 }
 
+// TestOutput_keepsThePair has --force fail after the key was replaced, and after
+// the certificate was.
+func TestOutput_keepsThePair(t *testing.T) {
+	for _, blocked := range []string{"admin.pem", "ca.pem"} {
+		dir := t.TempDir()
+		o := OutputPaths(dir, "admin")
+		if err := o.Write([]byte("cert"), []byte("key"), []byte("ca"), false); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, blocked)
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		wantError(t, o.Write([]byte("c2"), []byte("k2"), []byte("ca2"), true), nil, "--out", path)
+		for p, want := range map[string]string{o.Cert: "cert", o.Key: "key", o.CA: "ca"} {
+			if got, _ := os.ReadFile(p); p != path && string(got) != want {
+				t.Errorf("%s cannot be written: %s holds %q, want %q", blocked, p, got, want)
+			}
+		}
+	}
+}
+
 func TestOutputPaths_names(t *testing.T) {
 	for name, want := range map[string]string{
 		"admin": "admin.pem", "a/../b": "a_.._b.pem", "../../x": "_.._x.pem", "..": "cert-.pem", "ca": "cert-ca.pem", "ü b": "__b.pem", "-rf": "rf.pem",

@@ -72,6 +72,71 @@ func TestCreateFile_keepsDanglingLink(t *testing.T) {
 	}
 }
 
+func TestWriteFiles_allOrNone(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	write := func(data string, names ...string) error {
+		var files []File
+		for _, name := range names {
+			files = append(files, File{Path: at(name), Data: []byte(data), Perm: 0o600})
+		}
+		return WriteFiles(files...)
+	}
+	holds := func(want map[string]string) {
+		t.Helper()
+		list, err := os.ReadDir(dir)
+		if err != nil || len(list) != len(want) {
+			t.Fatalf("directory holds %v, %v; want %v", list, err, want)
+		}
+		for name, data := range want {
+			if got, err := os.ReadFile(at(name)); data != "" && (err != nil || string(got) != data) {
+				t.Fatalf("%s holds %q, %v; want %q", name, got, err, data)
+			}
+		}
+	}
+	if err := write("one", "a", "b"); err != nil {
+		t.Fatal(err)
+	}
+	holds(map[string]string{"a": "one", "b": "one"})
+	if err := write("two", "a", "b"); err != nil {
+		t.Fatal(err)
+	}
+	holds(map[string]string{"a": "two", "b": "two"})
+	// What cannot be replaced comes last: the others are put back, and what is
+	// new is removed. What cannot be written leaves all alone.
+	if err := os.Mkdir(at("d"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("a", at("link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, last := range []string{"d", "no/f"} {
+		if err := write("three", "a", "link", "new", last); err == nil {
+			t.Fatalf("wrote %s", last)
+		}
+		holds(map[string]string{"a": "two", "b": "two", "d": "", "link": "two"})
+		if to, err := os.Readlink(at("link")); err != nil || to != "a" {
+			t.Fatalf("link to %q, %v", to, err)
+		}
+	}
+}
+
+// TestSwap_takenBack has a file vanish before it is put in place.
+func TestSwap_takenBack(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(path, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := &swap{path: path, tmp: path + ".tmp"}
+	if err := s.do(); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("error %v, want ErrNotExist", err)
+	}
+	if got, _ := os.ReadFile(path); string(got) != "old" {
+		t.Fatalf("content %q", got)
+	}
+	onlyFile(t, path)
+}
+
 func TestMkdirAll_parents(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b", "c")
 	for range 2 {
