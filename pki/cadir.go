@@ -19,7 +19,8 @@ const (
 
 // InitCADir creates a CA of one's own in dir: ca.pem, and ca-key.pem with mode
 // 0600. Its certificates are used through etcd's flags and belong to no trust
-// domain. An existing CA is left alone; the error wraps fs.ErrExist.
+// domain. An existing CA, or a part of one, is left alone; the error wraps
+// fs.ErrExist.
 func InitCADir(dir, cn string, lifetime time.Duration, now time.Time) (*Authority, error) {
 	if err := checkUser(cn); err != nil {
 		return nil, err
@@ -27,11 +28,12 @@ func InitCADir(dir, cn string, lifetime time.Duration, now time.Time) (*Authorit
 	if lifetime <= 0 {
 		return nil, fmt.Errorf("--lifetime %v: use a positive duration such as 87600h", lifetime)
 	}
-	for _, name := range []string{caCertFile, caKeyFile} {
-		path := filepath.Join(dir, name)
-		if _, err := os.Lstat(path); err == nil {
-			return nil, refuse(fs.ErrExist, "--dir %s: %s exists, and a new CA would make its certificates worthless; choose another directory", dir, path)
-		}
+	if path := filepath.Join(dir, caCertFile); exists(path) {
+		return nil, refuse(fs.ErrExist, "--dir %s: %s exists, and a new CA would make its certificates worthless; choose another directory", dir, path)
+	}
+	if path := filepath.Join(dir, caKeyFile); exists(path) {
+		return nil, refuse(fs.ErrExist, "--dir %s: %s is there without %s: the CA is unfinished; remove that file, or choose another directory",
+			dir, path, caCertFile)
 	}
 	a, err := NewAuthority(AuthorityOptions{CN: cn, Lifetime: lifetime, Now: now})
 	if err != nil {
@@ -44,14 +46,33 @@ func InitCADir(dir, cn string, lifetime time.Duration, now time.Time) (*Authorit
 	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("--dir %s: %w", dir, err)
 	}
-	// The key first: a certificate without it would look like a CA.
-	if err := durable.CreateFile(filepath.Join(dir, caKeyFile), key, 0o600); err != nil {
-		return nil, fmt.Errorf("--dir %s: %w", dir, err)
-	}
-	if err := durable.CreateFile(filepath.Join(dir, caCertFile), EncodeCertificates(a.cert), 0o644); err != nil {
+	if err := writeCA(dir, EncodeCertificates(a.cert), key); err != nil {
 		return nil, fmt.Errorf("--dir %s: %w", dir, err)
 	}
 	return a, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// writeCA creates both files of a CA or none.
+func writeCA(dir string, cert, key []byte) error {
+	// The key first: a certificate without it would look like a CA.
+	keyPath := filepath.Join(dir, caKeyFile)
+	if err := durable.CreateFile(keyPath, key, 0o600); err != nil {
+		return err
+	}
+	err := durable.CreateFile(filepath.Join(dir, caCertFile), cert, 0o644)
+	if err != nil {
+		// Left behind, it would be in the way of the next try.
+		if rerr := os.Remove(keyPath); rerr != nil {
+			return fmt.Errorf("%w; and what is there of the CA must be removed: %w", err, rerr)
+		}
+		_ = durable.SyncDir(dir) // err is the one to report
+	}
+	return err
 }
 
 // OpenCADir opens a CA made by InitCADir, or any CA whose certificate and key

@@ -36,6 +36,37 @@ func TestCADir_roundTrip(t *testing.T) {
 	wantError(t, err, nil, "--lifetime")
 }
 
+// TestCADir_unfinished has the certificate fail after the key was written, then
+// a key that a crash left alone.
+func TestCADir_unfinished(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "ca-key.pem")
+	if err := os.Mkdir(cert, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, writeCA(dir, []byte("cert"), []byte("key")), fs.ErrExist, cert)
+	if exists(key) {
+		t.Fatal("a CA that could not be written left its key")
+	}
+	if err := os.Remove(cert); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(key, []byte("key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := InitCADir(dir, "x", CALifetime, start)
+	wantError(t, err, fs.ErrExist, "--dir "+dir, key, "unfinished", "remove that file")
+	if got, _ := os.ReadFile(key); string(got) != "key" {
+		t.Fatalf("the key became %q", got)
+	}
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := InitCADir(dir, "x", CALifetime, start); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestOpenCADir_refusals(t *testing.T) {
 	dir := t.TempDir()
 	_, err := OpenCADir(dir)
