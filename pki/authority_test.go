@@ -93,7 +93,12 @@ func TestAuthority_dates(t *testing.T) {
 	}
 	wantError(t, issue(Request{Now: start.Add(-time.Hour)}), ErrClock, "clock", "off by about 1h0m")
 	wantError(t, issue(Request{Now: start.Add(41 * 24 * time.Hour)}), ErrClock, "expired")
-	wantError(t, issue(Request{Now: start, Lifetime: -time.Hour}), ErrRequest, "positive duration")
+	for _, life := range []time.Duration{-time.Hour, -time.Millisecond, time.Millisecond, time.Second - 1} {
+		wantError(t, issue(Request{Now: start, Lifetime: life}), ErrRequest, "--lifetime "+life.String(), "positive duration")
+	}
+	if err := issue(Request{Now: start, Lifetime: time.Second}); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestAuthority_refusesRequests(t *testing.T) {

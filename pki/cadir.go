@@ -25,8 +25,8 @@ func InitCADir(dir, cn string, lifetime time.Duration, now time.Time) (*Authorit
 	if err := checkUser(cn); err != nil {
 		return nil, err
 	}
-	if lifetime <= 0 {
-		return nil, fmt.Errorf("--lifetime %v: use a positive duration such as 87600h", lifetime)
+	if err := CheckLifetime(lifetime); err != nil {
+		return nil, err
 	}
 	if path := filepath.Join(dir, caCertFile); exists(path) {
 		return nil, refuse(fs.ErrExist, "--dir %s: %s exists, and a new CA would make its certificates worthless; choose another directory", dir, path)

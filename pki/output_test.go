@@ -32,8 +32,10 @@ func TestCADir_roundTrip(t *testing.T) {
 	wantError(t, err, fs.ErrExist, "--dir "+dir)
 	_, err = InitCADir(t.TempDir(), "", CALifetime, start)
 	wantError(t, err, nil, "--cn")
-	_, err = InitCADir(t.TempDir(), "x", 0, start)
-	wantError(t, err, nil, "--lifetime")
+	for _, life := range []time.Duration{0, -time.Hour, 100 * time.Millisecond} {
+		_, err = InitCADir(t.TempDir(), "x", life, start)
+		wantError(t, err, nil, "--lifetime "+life.String())
+	}
 }
 
 // TestCADir_unfinished has the certificate fail after the key was written, then

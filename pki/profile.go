@@ -33,6 +33,15 @@ const (
 	Backdate = 5 * time.Minute
 )
 
+// CheckLifetime refuses a lifetime that no certificate can have: its dates are
+// whole seconds (RFC 5280, section 4.1.2.5).
+func CheckLifetime(d time.Duration) error {
+	if d < time.Second {
+		return fmt.Errorf("--lifetime %v: use a positive duration of at least one second, such as 720h", d)
+	}
+	return nil
+}
+
 // ParseProfile reads a profile's name as given to --profile.
 func ParseProfile(s string) (Profile, error) {
 	switch p := Profile(s); p {

@@ -66,6 +66,9 @@ func (a *Authority) plan(req Request) (plan, error) {
 	if req.Lifetime == 0 {
 		req.Lifetime = req.Profile.lifetime()
 	}
+	if err := CheckLifetime(req.Lifetime); err != nil {
+		return p, fmt.Errorf("%w: %w", ErrRequest, err)
+	}
 	if p.notBefore, p.notAfter, err = a.window(req.Now, req.Lifetime); err != nil {
 		return p, fmt.Errorf("%w: %w", ErrRequest, err)
 	}

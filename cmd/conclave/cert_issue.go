@@ -98,6 +98,12 @@ func newCertJob(c *cli.Context) (*certJob, error) {
 		return nil, err
 	}
 	job := &certJob{c: c, request: pki.Request{Profile: profile, CN: c.String("cn"), Lifetime: c.Duration("lifetime")}}
+	if job.request.Lifetime != 0 {
+		// A cluster is asked in whole seconds, and 0 of them are its default.
+		if err := pki.CheckLifetime(job.request.Lifetime); err != nil {
+			return nil, err
+		}
+	}
 	if s := c.String("hosts"); s != "" {
 		job.request.Hosts = strings.Split(s, ",")
 	}
