@@ -27,8 +27,9 @@ func OutputPaths(dir, name string) Output {
 		return '_'
 	}, name)
 	base = strings.TrimLeft(base, ".-")
-	if base == "" || base == "ca" {
-		base = "cert-" + base // ca.pem is taken
+	// The files of a CA are taken, in any spelling: some file systems tell no case apart.
+	if base == "" || strings.EqualFold(base+".pem", caCertFile) || strings.EqualFold(base+".pem", caKeyFile) {
+		base = "cert-" + base
 	}
 	return Output{
 		Cert: filepath.Join(dir, base+".pem"),

@@ -159,10 +159,27 @@ func TestOutput_keepsThePair(t *testing.T) {
 
 func TestOutputPaths_names(t *testing.T) {
 	for name, want := range map[string]string{
-		"admin": "admin.pem", "a/../b": "a_.._b.pem", "../../x": "_.._x.pem", "..": "cert-.pem", "ca": "cert-ca.pem", "ü b": "__b.pem", "-rf": "rf.pem",
+		"admin": "admin.pem", "a/../b": "a_.._b.pem", "../../x": "_.._x.pem", "..": "cert-.pem", "ca": "cert-ca.pem", "ca-key": "cert-ca-key.pem", "CA": "cert-CA.pem", "Ca-KEY": "cert-Ca-KEY.pem",
+		"cacert": "cacert.pem", "ü b": "__b.pem", "-rf": "rf.pem",
 	} {
 		if got := OutputPaths("d", name).Cert; got != filepath.Join("d", want) {
 			t.Errorf("%q goes to %s, want %s", name, got, want)
+		}
+	}
+}
+
+func TestOutput_keepsTheCA(t *testing.T) {
+	dir := t.TempDir()
+	ca, err := InitCADir(dir, "x", CALifetime, start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"ca", "ca-key", "-ca-key"} {
+		if err := OutputPaths(dir, name).Write([]byte("cert"), []byte("key"), EncodeCertificates(ca.cert), true); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := OpenCADir(dir); err != nil {
+			t.Fatalf("a certificate of %q has spoilt the CA: %v", name, err)
 		}
 	}
 }
