@@ -8,11 +8,14 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
-// Description is a certificate in words.
+// Description is a certificate in words, without runes that cannot be printed:
+// whoever made it may have put lines or commands for a terminal into its names.
 type Description struct {
 	Subject, Issuer string
 	// TrustDomain, Member (0 for none) and User are those of the certificate's
@@ -58,22 +61,44 @@ func Describe(text []byte, now time.Time) ([]Description, error) {
 
 func describe(cert *x509.Certificate, now time.Time) Description {
 	d := Description{
-		Subject: cert.Subject.String(), Issuer: cert.Issuer.String(),
-		Hosts: append([]string{}, cert.DNSNames...), CA: cert.IsCA, Usage: usages(cert), Key: keyKind(cert),
+		Subject: printable(cert.Subject.String()), Issuer: printable(cert.Issuer.String()),
+		Hosts: []string{}, CA: cert.IsCA, Usage: usages(cert), Key: keyKind(cert),
 		Serial: cert.SerialNumber.Text(16), NotBefore: cert.NotBefore.UTC(), NotAfter: cert.NotAfter.UTC(),
 		DaysLeft:    int((cert.NotAfter.Sub(now) - dayRound(cert.NotAfter.Sub(now))) / (24 * time.Hour)),
 		Fingerprint: fingerprint(cert.Raw),
+	}
+	for _, host := range cert.DNSNames {
+		d.Hosts = append(d.Hosts, printable(host))
 	}
 	for _, ip := range cert.IPAddresses {
 		d.Hosts = append(d.Hosts, ip.String())
 	}
 	for _, u := range cert.URIs {
-		d.URIs = append(d.URIs, u.String())
+		d.URIs = append(d.URIs, printable(u.String()))
 	}
 	if n, err := NameOf(cert); err == nil {
 		d.TrustDomain, d.Member, d.User = n.TrustDomain, n.Member, n.User
 	}
 	return d
+}
+
+// printable escapes what cannot be printed as a Go string does. All else stays,
+// backslashes too: a distinguished name has its own.
+func printable(s string) string {
+	var b strings.Builder
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		switch {
+		case r == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[0])
+		case !strconv.IsPrint(r):
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		default:
+			b.WriteRune(r)
+		}
+		s = s[n:]
+	}
+	return b.String()
 }
 
 // dayRound makes the division by a day round down below zero too.
