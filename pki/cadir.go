@@ -76,23 +76,24 @@ func writeCA(dir string, cert, key []byte) error {
 }
 
 // OpenCADir opens a CA made by InitCADir, or any CA whose certificate and key
-// lie under those names.
+// lie under those names. As a cluster secret, the key may be readable by its
+// group, never by the world.
 func OpenCADir(dir string) (*Authority, error) {
-	read := func(name string) ([]byte, error) {
-		b, err := os.ReadFile(filepath.Join(dir, name))
+	read := func(name string, file func(string) ([]byte, error)) ([]byte, error) {
+		b, err := file(filepath.Join(dir, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("--ca-dir %s: no %s in it; make a CA with `conclave cert ca init --dir %s`", dir, name, dir)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("--ca-dir %s: %w", dir, err)
+			return nil, fmt.Errorf("--ca-dir %s: %s: %w", dir, name, err)
 		}
 		return b, nil
 	}
-	certPEM, err := read(caCertFile)
+	certPEM, err := read(caCertFile, os.ReadFile)
 	if err != nil {
 		return nil, err
 	}
-	keyPEM, err := read(caKeyFile)
+	keyPEM, err := read(caKeyFile, readPrivate)
 	if err != nil {
 		return nil, err
 	}

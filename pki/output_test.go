@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -100,6 +101,28 @@ func TestOpenCADir_refusals(t *testing.T) {
 	}
 	_, err = OpenCADir(dir)
 	wantError(t, err, nil, "does not belong")
+}
+
+func TestOpenCADir_permissions(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := InitCADir(dir, "x", CALifetime, start); err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(dir, "ca-key.pem")
+	for mode, ok := range map[fs.FileMode]bool{
+		0o600: true, 0o400: true, 0o640: true, 0o644: false, 0o602: false, 0o666: false,
+	} {
+		if err := os.Chmod(key, mode); err != nil {
+			t.Fatal(err)
+		}
+		_, err := OpenCADir(dir)
+		if ok && err != nil {
+			t.Errorf("mode %04o: %v", mode, err)
+		}
+		if !ok {
+			wantError(t, err, nil, "--ca-dir "+dir, "ca-key.pem", fmt.Sprintf("mode %04o", mode), "chmod 600 "+key)
+		}
+	}
 }
 
 func TestOutput_writesAndRefuses(t *testing.T) {

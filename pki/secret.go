@@ -28,7 +28,7 @@ const (
 	headerSum     = "Checksum"
 	secretVersion = "1"
 
-	maxSecretSize = 64 << 10 // bytes
+	maxSecretSize = 64 << 10 // bytes; of the key of a CA too
 )
 
 const secretComment = `# The secret of one conclave cluster. Give the same file to every member with
@@ -134,7 +134,7 @@ func (s *Secret) checksum() string {
 // LoadSecret reads the file of --cluster-secret-file. The file may be readable
 // by its group, never by the world. Errors wrap ErrSecretFile.
 func LoadSecret(path string) (*Secret, error) {
-	text, err := readPrivate(path)
+	text, err := readSecret(path)
 	if err != nil {
 		return nil, err
 	}
@@ -147,11 +147,9 @@ func LoadSecret(path string) (*Secret, error) {
 	return s, nil
 }
 
-// readPrivate reads a small regular file and refuses one open to the world. It
-// judges the file it opened, not the name.
-func readPrivate(path string) ([]byte, error) {
-	// Without O_NONBLOCK a named pipe would hang the start.
-	f, err := os.OpenFile(filepath.Clean(path), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+// readSecret is readPrivate with words for who has no cluster secret yet.
+func readSecret(path string) ([]byte, error) {
+	text, err := readPrivate(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("%w %s: no such file; make it once with `conclave cluster-secret new` and copy it to every member", ErrSecretFile, path)
@@ -160,23 +158,33 @@ func readPrivate(path string) ([]byte, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%w %s: %w", ErrSecretFile, path, err)
 	}
+	return text, nil
+}
+
+// readPrivate reads a small regular file and refuses one open to the world. It
+// judges the file it opened, not the name.
+func readPrivate(path string) ([]byte, error) {
+	// Without O_NONBLOCK a named pipe would hang the start.
+	f, err := os.OpenFile(filepath.Clean(path), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
 	defer f.Close()
 	info, err := f.Stat()
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%w %s: %w", ErrSecretFile, path, err)
+		return nil, err
 	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%w %s: not a file", ErrSecretFile, path)
+		return nil, errors.New("not a file")
 	case info.Mode().Perm()&0o007 != 0:
-		return nil, fmt.Errorf("%w %s: open to every user (mode %04o): run `chmod 600 %s`, or 640 for a group",
-			ErrSecretFile, path, info.Mode().Perm(), path)
+		return nil, fmt.Errorf("open to every user (mode %04o): run `chmod 600 %s`, or 640 for a group", info.Mode().Perm(), path)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxSecretSize+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%w %s: %w", ErrSecretFile, path, err)
+		return nil, err
 	case len(b) > maxSecretSize:
-		return nil, fmt.Errorf("%w %s: larger than %d bytes, not a cluster secret", ErrSecretFile, path, maxSecretSize)
+		return nil, fmt.Errorf("larger than %d bytes, which no secret is", maxSecretSize)
 	}
 	return b, nil
 }
