@@ -26,6 +26,7 @@ var errEnded = errors.New("command ended")
 type child struct {
 	cmd    *exec.Cmd
 	exited chan error
+	tty    *terminal // lent to it; nil where there is none to lend
 }
 
 // runChild runs a command to its end, with extra variables in its environment,
@@ -40,26 +41,32 @@ func runChild(c *cli.Context, argv []string, signals <-chan os.Signal, lost <-ch
 }
 
 // startChild starts a command with extra variables in its environment, in a
-// process group of its own, so that signals reach what it has started too. Its
-// standard input is ours, unless that is a terminal, which belongs to our
-// group. The goroutine that waits for it ends with it.
+// process group of its own, so that signals reach what it has started too. That
+// group gets the terminal if ours has it. Its standard input is ours, unless that
+// is a terminal which it does not get. The goroutine that waits for it ends with it.
 func startChild(c *cli.Context, argv []string, env ...string) (*child, error) {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), env...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = inputForChild(c.App.Reader), c.App.Writer, c.App.ErrWriter
+	tty := ownTerminal()
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = inputForChild(c.App.Reader, tty), c.App.Writer, c.App.ErrWriter
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	tty.lend(cmd.SysProcAttr)
 	if err := cmd.Start(); err != nil {
+		tty.takeBack()
 		return nil, err
 	}
-	ch := &child{cmd: cmd, exited: make(chan error, 1)}
+	ch := &child{cmd: cmd, exited: make(chan error, 1), tty: tty}
 	go func() { ch.exited <- cmd.Wait() }()
 	return ch, nil
 }
 
-func inputForChild(in io.Reader) io.Reader {
+func inputForChild(in io.Reader, tty *terminal) io.Reader {
 	file, ok := in.(*os.File)
 	if !ok {
 		return nil
+	}
+	if tty != nil {
+		return file
 	}
 	if info, err := file.Stat(); err != nil || info.Mode()&os.ModeCharDevice != 0 {
 		return nil
@@ -71,8 +78,14 @@ func inputForChild(in io.Reader) io.Reader {
 // with its exit code. When lost closes the command is ended, and the error is
 // errEnded.
 func (ch *child) wait(signals <-chan os.Signal, lost <-chan struct{}) error {
+	defer ch.tty.takeBack()
+	changes, end := ch.tty.watch()
+	defer end()
+	ch.tty.follow(ch.cmd.Process.Pid) // it may have stopped already
 	for {
 		select {
+		case <-changes:
+			ch.tty.follow(ch.cmd.Process.Pid)
 		case err := <-ch.exited:
 			return childError(err)
 		case sig := <-signals:
@@ -100,7 +113,8 @@ func (ch *child) end() {
 }
 
 func (ch *child) signal(sig syscall.Signal) {
-	_ = syscall.Kill(-ch.cmd.Process.Pid, sig) // gone in between, at worst
+	_ = syscall.Kill(-ch.cmd.Process.Pid, sig)             // gone in between, at worst
+	_ = syscall.Kill(-ch.cmd.Process.Pid, syscall.SIGCONT) // a stopped one would take no notice
 }
 
 // childError gives the failure of a command the exit code of the command.

@@ -38,18 +38,19 @@ func runElect(c *cli.Context) error {
 	case c.NArg() == 2 && listen:
 		return failf(exitBadArgs, "proposal given but -l is set")
 	}
-	return withSignals(c, func(s *session, client *clientv3.Client, signals <-chan os.Signal) error {
+	return withSignals(c, func(s *session, client *clientv3.Client, catch func() <-chan os.Signal) error {
 		h, err := newHold(s, client, electTTL)
 		if err != nil {
 			return err
 		}
+		signals := catch()
 		e := concurrency.NewElection(h.session, c.Args().First())
 		if listen {
 			err = observe(c.Context, h, e, signals)
 		} else {
 			err = campaign(h, e, c.Args().Get(1), signals)
 		}
-		return h.finish(c.App.ErrWriter, err, nil) // revoking the lease resigns
+		return h.finish(c.App.ErrWriter, err, listen, nil) // revoking the lease resigns; a listener has nothing to resign
 	})
 }
 

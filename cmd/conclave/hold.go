@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
 	"strconv"
@@ -102,14 +103,16 @@ func (h *hold) await(signals <-chan os.Signal, expired error, take func(context.
 }
 
 // finish releases what was held for work that ended with err, which stays the
-// error if it is one; that of the release is then a warning. gone stands for a
-// lease that had ended before.
-func (h *hold) finish(errOut io.Writer, err, gone error) error {
+// error if it is one; that of the release is then a warning, and also where the
+// work was a command's, whose exit code counts. gone stands for a lease that had
+// ended before. A signal ends a release that hangs.
+func (h *hold) finish(errOut io.Writer, err error, commands bool, gone error) error {
+	releaseSignals()
 	released := h.release()
 	switch ended := errors.Is(released, rpctypes.ErrLeaseNotFound); {
 	case err == nil && ended:
 		return gone
-	case err == nil:
+	case err == nil && !commands:
 		return released
 	case released != nil && !ended:
 		fmt.Fprintln(errOut, "Warning:", released)
@@ -118,24 +121,27 @@ func (h *hold) finish(errOut io.Writer, err, gone error) error {
 }
 
 // withSignals is withClient for a command that goes on until it gets one of the
-// signals that end programs.
-func withSignals(c *cli.Context, do func(*session, *clientv3.Client, <-chan os.Signal) error) error {
+// signals that end programs. It catches these when it has something to clean up:
+// until then they end it at once.
+func withSignals(c *cli.Context, do func(s *session, client *clientv3.Client, catch func() <-chan os.Signal) error) error {
 	return withClient(c, func(_ context.Context, s *session, client *clientv3.Client) error {
-		signals, stop := catchSignals()
-		defer stop()
-		return do(s, client, signals)
+		defer releaseSignals()
+		return do(s, client, catchSignals)
 	})
 }
 
-// catchSignals takes over the signals that end programs, until release.
-func catchSignals() (signals <-chan os.Signal, release func()) {
+// catchSignals takes over the signals that end programs.
+func catchSignals() <-chan os.Signal {
 	c := make(chan os.Signal, 4)
 	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT)
 	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
 		signal.Notify(c, syscall.SIGHUP)
 	}
-	return c, func() { signal.Stop(c) }
+	return c
 }
+
+// releaseSignals has signals end the program again.
+func releaseSignals() { signal.Reset(syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP) }
 
 // ttlFlag is --ttl of the commands that keep a lease.
 func ttlFlag(what string) cli.Flag {
@@ -153,7 +159,7 @@ func ttlSeconds(c *cli.Context) (int64, error) {
 		}
 	}
 	if err != nil || seconds < 1 {
-		return 0, failf(exitBadArgs, "--ttl %q: write seconds, such as 10 or 10s, and at least one", text)
+		return 0, failf(exitBadArgs, "--ttl %q: write seconds, such as 10 or 10s, from 1 to %d", text, math.MaxInt32)
 	}
 	return seconds, nil
 }

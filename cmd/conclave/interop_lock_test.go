@@ -145,7 +145,7 @@ func TestLock_lostEndsCommand(t *testing.T) {
 		t.Fatalf("revoke: %+v", got)
 	}
 	got := r.end(0)
-	if want := "Error: the lock was lost: its lease " + id + " could not be renewed for 2s; the command was ended"; got.code != exitLost || got.errors != want {
+	if want := "Error: the lock was lost: its lease " + id + " was revoked, or not renewed for 2s; the command was ended"; got.code != exitLost || got.errors != want {
 		t.Errorf("got %+v, want %s", got, want)
 	}
 }

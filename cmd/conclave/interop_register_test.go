@@ -52,6 +52,32 @@ func TestRegister_keyOfAnother(t *testing.T) {
 	first.end(syscall.SIGINT)
 }
 
+// A key that somebody else deletes comes back, and one that is taken over when it
+// is free again.
+func TestRegister_keyGoneOrTaken(t *testing.T) {
+	endpoint, etcdctl := startEtcd(t, ""), realTool(t, "etcdctl")
+	value := func() string { return call(t, etcdctl, endpoint, "", "get", "/s/a", "--print-value-only").stdout }
+	r := startCall(t, "conclave", endpoint, nil, "register", "/s/a", "addr", "--ttl", "60")
+	r.says("registered under lease ")
+	call(t, etcdctl, endpoint, "", "del", "/s/a")
+	await(t, func() bool { return value() == "addr\n" })
+	await(t, func() bool { return strings.Contains(r.stderr.String(), "Warning: the registration of /s/a was lost (lease ") })
+	call(t, etcdctl, endpoint, "", "put", "/s/a", "other")
+	await(t, func() bool { return strings.Contains(r.stderr.String(), "was taken over (lease ") })
+	await(t, func() bool { return strings.Contains(r.stderr.String(), `cannot register /s/a yet: "/s/a" is there already`) })
+	if got := value(); got != "other\n" {
+		t.Errorf("somebody else's is now %q", got)
+	}
+	call(t, etcdctl, endpoint, "", "del", "/s/a")
+	await(t, func() bool { return value() == "addr\n" })
+	if got := r.end(syscall.SIGINT); got.code != 0 {
+		t.Errorf("got %+v", got)
+	}
+	if got := call(t, etcdctl, endpoint, "", "lease", "list"); got.stdout != "found 0 leases\n" {
+		t.Errorf("got %q", got.stdout)
+	}
+}
+
 // A lease that is gone while the command runs is replaced.
 func TestRegister_againAfterLoss(t *testing.T) {
 	endpoint, etcdctl := startEtcd(t, ""), realTool(t, "etcdctl")

@@ -18,9 +18,10 @@ The command has in its environment
   ETCD_LOCK_REV           the revision at which the lock was got
   CONCLAVE_FENCING_TOKEN  a number that is higher for each holder of the lock
 
-It gets the signals that conclave gets, and conclave exits with its exit code, or
+It has the terminal, if there is one, and Ctrl-Z stops both; for longer than --ttl,
+and the lock is lost. It gets the signals that conclave gets, and conclave exits with its exit code, or
 with 128 and the number of the signal that ended it. If the lock is lost, since
-its lease could not be renewed for --ttl, the command gets SIGTERM and five
+its lease was revoked, or could not be renewed for --ttl, the command gets SIGTERM and five
 seconds later SIGKILL, and conclave exits with 75.
 
 Another may hold the lock before the command has ended: what the lock protects
@@ -45,13 +46,13 @@ func runLock(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return withSignals(c, func(s *session, client *clientv3.Client, signals <-chan os.Signal) error {
+	return withSignals(c, func(s *session, client *clientv3.Client, catch func() <-chan os.Signal) error {
 		h, err := newHold(s, client, ttl)
 		if err != nil {
 			return err
 		}
 		lost := failf(exitLost, "the lock was lost while it was held: its lease %016x had expired", h.session.Lease())
-		return h.finish(c.App.ErrWriter, underLock(c, h, signals), lost)
+		return h.finish(c.App.ErrWriter, underLock(c, h, catch()), c.NArg() > 1, lost)
 	})
 }
 
@@ -86,7 +87,7 @@ func underLock(c *cli.Context, h *hold, signals <-chan os.Signal) error {
 		fmt.Sprintf("ETCD_LOCK_REV=%d", m.Header().GetRevision()),
 		fmt.Sprintf("CONCLAVE_FENCING_TOKEN=%d", resp.Kvs[0].CreateRevision))
 	if errors.Is(err, errEnded) {
-		return failf(exitLost, "the lock was lost: its lease %016x could not be renewed for %ds; the command was ended", h.session.Lease(), h.ttl)
+		return failf(exitLost, "the lock was lost: its lease %016x was revoked, or not renewed for %ds; the command was ended", h.session.Lease(), h.ttl)
 	}
 	return err
 }

@@ -19,7 +19,8 @@ that begins with '-' too: register -- KEY -1.
 
 If the lease is lost, as when the cluster was away for longer than --ttl, the key
 is registered again as soon as that is possible, with a line on standard error;
-the command goes on.
+the command goes on. So it is if somebody deletes the key, or takes it over, and
+then when it is free again.
 
 A key that is there already belongs to somebody else: that is an error. With
 --replace it is taken over; give it to a service that is restarted at once after
@@ -47,7 +48,7 @@ func runRegister(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return withSignals(c, func(s *session, client *clientv3.Client, signals <-chan os.Signal) error {
+	return withSignals(c, func(s *session, client *clientv3.Client, catch func() <-chan os.Signal) error {
 		r := &registration{
 			s: s, client: client, errOut: c.App.ErrWriter,
 			key: c.Args().Get(0), value: c.Args().Get(1), ttl: ttl, replace: c.Bool("replace"),
@@ -55,17 +56,18 @@ func runRegister(c *cli.Context) error {
 		if err := r.register(c.Context); err != nil {
 			return err
 		}
+		signals := catch()
 		if c.NArg() == 2 {
 			fmt.Fprintf(c.App.Writer, "%s registered under lease %016x with TTL(%ds)\n", r.key, r.hold.session.Lease(), r.hold.ttl)
-			return r.during(c.Context, func() error { <-signals; return nil })
+			return r.during(c.Context, false, func() error { <-signals; return nil })
 		}
-		return r.during(c.Context, func() error { return runChild(c, c.Args().Slice()[2:], signals, nil) })
+		return r.during(c.Context, true, func() error { return runChild(c, c.Args().Slice()[2:], signals, nil) })
 	})
 }
 
-// during renews the registration while do runs, and removes it then. The error
-// is do's, if there is one.
-func (r *registration) during(ctx context.Context, do func() error) error {
+// during renews the registration while do runs, which is a command's work or not,
+// and removes it then. The error is do's, if there is one.
+func (r *registration) during(ctx context.Context, commands bool, do func() error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
@@ -75,7 +77,7 @@ func (r *registration) during(ctx context.Context, do func() error) error {
 	err := do()
 	cancel()
 	<-done
-	return r.hold.finish(r.errOut, err, nil) // the key is gone with its lease, however that ended
+	return r.hold.finish(r.errOut, err, commands, nil) // the key is gone with its lease, however that ended
 }
 
 // describeHolder says under which lease a key is.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -23,6 +24,7 @@ type registration struct {
 	replace    bool  // take the key from whoever has it, the first time
 
 	hold *hold // the last lease; nil before the first
+	rev  int64 // up to which the key is known to be under it
 }
 
 // takenError: the key belongs to somebody else.
@@ -68,7 +70,7 @@ func (r *registration) register(ctx context.Context) error {
 		}
 		return taken
 	}
-	r.hold = h
+	r.hold, r.rev = h, resp.Header.Revision
 	r.replace = false // from now on somebody else's is somebody else's
 	return nil
 }
@@ -83,27 +85,92 @@ func (r *registration) look(ctx context.Context) (int64, error) {
 	kv := resp.Kvs[0]
 	// A lease that could not be renewed may still be there when the cluster is
 	// back, and the key with it.
-	ours := r.hold != nil && kv.Lease == int64(r.hold.session.Lease())
-	if !ours && !r.replace {
+	if !r.ours(kv) && !r.replace {
 		return 0, &takenError{key: r.key, lease: kv.Lease}
 	}
 	return kv.ModRevision, nil
 }
 
-// keep registers again whenever the lease was lost, until ctx is done.
+// keep registers again whenever the key or its lease was lost, until ctx is done.
 func (r *registration) keep(ctx context.Context) {
 	for {
-		select {
-		case <-r.hold.lost():
-		case <-ctx.Done():
+		what := r.lose(ctx)
+		if what == "" {
 			return
 		}
-		fmt.Fprintf(r.errOut, "Warning: the registration of %s was lost (lease %016x); registering it again\n", r.key, r.hold.session.Lease())
+		fmt.Fprintf(r.errOut, "Warning: the registration of %s was %s (lease %016x); registering it again\n", r.key, what, r.hold.session.Lease())
+		if !r.hold.isLost() {
+			_ = r.hold.release() // else it ends by itself: nothing is under it
+		}
 		if !r.again(ctx) {
 			return
 		}
 		fmt.Fprintf(r.errOut, "%s registered under lease %016x with TTL(%ds)\n", r.key, r.hold.session.Lease(), r.hold.ttl)
 	}
+}
+
+// What may happen to a registration.
+const (
+	wasLost  = "lost"
+	wasTaken = "taken over"
+)
+
+// lose waits until the registration is lost, and says how; "" when ctx is done.
+func (r *registration) lose(ctx context.Context) string {
+	watching, cancel := context.WithCancel(ctx)
+	defer cancel()
+	changes := r.client.Watch(watching, r.key, clientv3.WithRev(r.rev+1))
+	for {
+		select {
+		case <-r.hold.lost():
+			return wasLost
+		case <-ctx.Done():
+			return ""
+		case resp, open := <-changes:
+			if what := r.changed(resp.Events); what != "" {
+				return what
+			}
+			if open && resp.Err() == nil {
+				continue
+			}
+			// The watch has ended, as when its revision was compacted while the cluster
+			// was away.
+			select {
+			case <-time.After(registerPause):
+			case <-ctx.Done():
+				return ""
+			}
+			if got, err := r.client.Get(ctx, r.key); err == nil {
+				r.rev = got.Header.Revision
+				if len(got.Kvs) == 0 {
+					return wasLost
+				}
+				if !r.ours(got.Kvs[0]) {
+					return wasTaken
+				}
+			}
+			changes = r.client.Watch(watching, r.key, clientv3.WithRev(r.rev+1))
+		}
+	}
+}
+
+// changed says what events mean for the registration: "" for nothing.
+func (r *registration) changed(events []*clientv3.Event) string {
+	if len(events) == 0 {
+		return ""
+	}
+	switch last := events[len(events)-1]; {
+	case last.Type == clientv3.EventTypeDelete:
+		return wasLost
+	case !r.ours(last.Kv):
+		return wasTaken
+	}
+	return ""
+}
+
+// ours reports whether a key is under the registration's lease.
+func (r *registration) ours(kv *mvccpb.KeyValue) bool {
+	return r.hold != nil && kv.Lease == int64(r.hold.session.Lease())
 }
 
 // again tries until the key is registered, which it reports, or ctx is done. It
