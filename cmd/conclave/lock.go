@@ -18,11 +18,12 @@ The command has in its environment
   ETCD_LOCK_REV           the revision at which the lock was got
   CONCLAVE_FENCING_TOKEN  a number that is higher for each holder of the lock
 
-It has the terminal, if there is one, and Ctrl-Z stops both; for longer than --ttl,
-and the lock is lost. It gets the signals that conclave gets, and conclave exits with its exit code, or
-with 128 and the number of the signal that ended it. If the lock is lost, since
-its lease was revoked, or could not be renewed for --ttl, the command gets SIGTERM and five
-seconds later SIGKILL, and conclave exits with 75.
+It has the terminal, if there is one, and Ctrl-Z stops both: for longer than
+--ttl, and the lock is lost. It gets the signals that conclave gets, and conclave
+exits with its exit code, or with 128 and the number of the signal that ended it.
+If the lock is lost, since its lease was revoked or could not be renewed for
+--ttl, the command gets SIGTERM and five seconds later SIGKILL, and conclave exits
+with 75.
 
 Another may hold the lock before the command has ended: what the lock protects
 should refuse tokens lower than the highest it has seen. See docs/locks.md.`
