@@ -59,6 +59,9 @@ func (t TLSFiles) validate(prefix string) error {
 			return fmt.Errorf("--%s %q has no certificate: add --%s", p.keyFlag, p.key, p.certFlag)
 		}
 	}
+	if len(t.AllowedCNs) > 0 && len(t.AllowedHostnames) > 0 {
+		return fmt.Errorf("--%scert-allowed-cn and --%scert-allowed-hostname are mutually exclusive: keep one", prefix, prefix)
+	}
 	if t.TrustedCAFile == "" {
 		flag := ""
 		switch {
@@ -74,9 +77,6 @@ func (t TLSFiles) validate(prefix string) error {
 		if flag != "" {
 			return fmt.Errorf("--%s needs an authority to verify certificates with: add --%strusted-ca-file", flag, prefix)
 		}
-	}
-	if len(t.AllowedCNs) > 0 && len(t.AllowedHostnames) > 0 {
-		return fmt.Errorf("--%scert-allowed-cn and --%scert-allowed-hostname are mutually exclusive: keep one", prefix, prefix)
 	}
 	for _, f := range []struct{ flag, path string }{
 		{prefix + "cert-file", t.CertFile}, {prefix + "key-file", t.KeyFile},
