@@ -31,17 +31,16 @@ func runEndpointHealth(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	clients := make([]*clientv3.Client, len(targets))
+	configs := make([]*clientv3.Config, len(targets))
 	for i, ep := range targets {
-		if clients[i], err = s.connectTo([]string{ep}); err != nil {
+		if configs[i], err = s.clientConfig([]string{ep}); err != nil {
 			return err
 		}
-		defer clients[i].Close() //nolint:errcheck // the process ends next
 	}
 	results := make([]endpointHealth, len(targets))
 	var wg sync.WaitGroup
-	for i, client := range clients {
-		wg.Go(func() { results[i] = s.health(client, targets[i]) })
+	for i, cfg := range configs {
+		wg.Go(func() { results[i] = s.health(cfg, targets[i]) })
 	}
 	wg.Wait()
 	if err := s.print.endpointHealth(results); err != nil {
@@ -55,12 +54,18 @@ func runEndpointHealth(c *cli.Context) error {
 	return nil
 }
 
-// health reads a key, which takes a quorum, and then the alarms.
-func (s *session) health(client *clientv3.Client, endpoint string) endpointHealth {
+// health reads a key, which takes a quorum, and then the alarms. Making the
+// client logs in, so that it may fail for one endpoint and not for the others.
+func (s *session) health(cfg *clientv3.Config, endpoint string) endpointHealth {
+	client, err := clientv3.New(*cfg)
+	if err != nil {
+		return endpointHealth{Endpoint: endpoint, Error: err.Error()}
+	}
+	defer client.Close() //nolint:errcheck // nothing more is asked of it
 	ctx, cancel := s.timeout()
 	defer cancel()
 	start := time.Now()
-	_, err := client.Get(ctx, "health")
+	_, err = client.Get(ctx, "health")
 	h := endpointHealth{Endpoint: endpoint, Took: time.Since(start).String()}
 	if err != nil && !errors.Is(err, rpctypes.ErrPermissionDenied) {
 		h.Error = err.Error()
