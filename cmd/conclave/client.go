@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/grpclog"
 )
@@ -133,6 +134,9 @@ func (s *session) clientConfig(endpoints []string) (*clientv3.Config, error) {
 	cfg, err := clientv3.NewClientConfig(&spec, nil)
 	if err != nil {
 		return nil, withCode(exitBadArgs, tlsHint(&spec, err))
+	}
+	if !s.c.Bool("debug") {
+		cfg.Logger = zap.NewNop() // it would tell each refusal before the line that does
 	}
 	// A proxy variable meant for the web must not lead the way to a cluster.
 	cfg.DialOptions = []grpc.DialOption{grpc.WithNoProxy()}
