@@ -47,16 +47,15 @@ func newPassword(c *cli.Context, user string) (string, error) {
 }
 
 // askSecret reads one line: from a terminal without showing what is typed, from
-// anything else as it comes.
+// anything else as it comes. Nobody sees the end of that line, so it ends the
+// prompt's.
 func askSecret(c *cli.Context, prompt string) (string, error) {
 	if f, ok := c.App.Reader.(*os.File); ok {
 		if restore, err := hideInput(f); err == nil { // before there is a question to answer
-			defer func() {
-				restore()
-				fmt.Fprintln(c.App.ErrWriter)
-			}()
+			defer restore()
 		}
 		fmt.Fprint(c.App.ErrWriter, prompt)
+		defer fmt.Fprintln(c.App.ErrWriter)
 	}
 	return readLine(c.App.Reader)
 }
