@@ -12,7 +12,7 @@ const (
 	exitBadConnection = 2
 	exitInvalidInput  = 3 // a transaction that cannot be read
 	exitBadFeature    = 4 // a valid flag with a value that is not supported
-	exitInterrupted   = 5 // the server ended what goes on until it is stopped
+	exitInterrupted   = 5 // the server ended what goes on until it is stopped, or a snapshot was not saved
 	exitBadArgs       = 128
 
 	// exitLost is conclave's own: a lock was lost while its command ran.

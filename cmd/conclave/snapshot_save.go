@@ -15,6 +15,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/conclave-kv/conclave/internal/durable"
 )
@@ -28,9 +29,18 @@ func runSnapshotSave(c *cli.Context) error {
 		return err
 	}
 	if len(s.endpoints) != 1 {
-		return failf(exitBadArgs, "snapshot must be requested to one selected node, not multiple %v; give one with --endpoints", s.endpoints)
+		return failf(exitInterrupted, "snapshot must be requested to one selected node, not multiple %v; give one with --endpoints", s.endpoints)
 	}
-	client, err := s.connect()
+	cfg, err := s.clientConfig(s.endpoints)
+	if err != nil {
+		return err
+	}
+	return withCode(exitInterrupted, fetchSnapshot(c, cfg, c.Args().First()))
+}
+
+// fetchSnapshot has the server stream its state to path.
+func fetchSnapshot(c *cli.Context, cfg *clientv3.Config, path string) error {
+	client, err := clientv3.New(*cfg)
 	if err != nil {
 		return err
 	}
@@ -47,7 +57,6 @@ func runSnapshotSave(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	path := c.Args().First()
 	version, err := saveSnapshot(path, stream, newProgress(c.App.ErrWriter, "saving"))
 	if err != nil {
 		return err
