@@ -59,7 +59,10 @@ func arrange(app *cli.App, args []string) (commandLine, error) {
 	if len(line.words) == 0 && len(line.rest) > 0 {
 		return line, failf(exitError, "%q is not a valid flag: a word after -- must follow a command", line.rest[0])
 	}
-	return line, line.checkOwners()
+	if err := line.checkOwners(); err != nil {
+		return line, err
+	}
+	return line, line.checkValues()
 }
 
 // checkOwners refuses flags that were known when they were read but do not
@@ -71,6 +74,24 @@ func (l *commandLine) checkOwners() error {
 			return l.unknownFlag("--"+f.name, f.name)
 		case len(l.words) == 0 && !isServerFlag(f.name) && !l.help:
 			return failf(exitUsage, "flag provided but not defined: -%s: it is a flag of the client commands, and there is no command word; see conclave help", f.name)
+		}
+	}
+	return nil
+}
+
+// checkValues refuses what urfave/cli could not read either, because its words
+// for that neither name the flag as it is written nor say what to write.
+func (l *commandLine) checkValues() error {
+	if len(l.words) == 0 || l.help {
+		return nil
+	}
+	for _, f := range l.flags {
+		flags := l.app.Flags
+		if i := l.owner(f.name); i > 0 {
+			flags = l.words[i-1].Flags
+		}
+		if advice := adviceFor(flagOf(flags, f.name), f.value); advice != "" {
+			return failf(exitError, "invalid value %q for --%s: %s", f.value, f.name, advice)
 		}
 	}
 	return nil

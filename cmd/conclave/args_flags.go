@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 )
@@ -123,6 +126,41 @@ func (l *commandLine) unknownFlag(spelled, name string) error {
 func describe(f cli.Flag) knownFlag {
 	takes, ok := f.(cli.DocGenerationFlag)
 	return knownFlag{name: f.Names()[0], boolean: ok && !takes.TakesValue()}
+}
+
+// adviceFor says what to write instead of a value that is none for the flag,
+// and nothing of one that is.
+func adviceFor(f cli.Flag, value string) string {
+	var err error
+	advice := "write a whole number"
+	switch f.(type) {
+	case *cli.BoolFlag:
+		_, err = strconv.ParseBool(value)
+		advice = "write true or false"
+	case *cli.DurationFlag:
+		_, err = time.ParseDuration(value)
+		advice = "write a duration, such as 500ms or 5s"
+		if seconds := value + "s"; isDuration(seconds) {
+			advice = "missing unit: write " + seconds
+		}
+	case *cli.IntFlag, *cli.Int64Flag:
+		_, err = strconv.ParseInt(value, 0, 64)
+	case *cli.Uint64Flag:
+		_, err = strconv.ParseUint(value, 0, 64)
+		advice = "write a whole number, and none below 0"
+	}
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, strconv.ErrRange):
+		return "write a number of at most 64 bits"
+	}
+	return advice
+}
+
+func isDuration(s string) bool {
+	_, err := time.ParseDuration(s)
+	return err == nil
 }
 
 // flagOf returns the flag of that name, or nil.

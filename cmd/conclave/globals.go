@@ -78,6 +78,9 @@ func applyEnv(c *cli.Context) error {
 				fmt.Fprintf(c.App.ErrWriter, "Warning: %s is set, but --%s on the command line wins\n", key, name)
 				continue
 			}
+			if advice := adviceFor(f, value); advice != "" {
+				return failf(exitBadArgs, "invalid value %q for %s: %s", value, key, advice)
+			}
 			if err := root.Set(name, value); err != nil {
 				return failf(exitBadArgs, "invalid value %q for %s: %w", value, key, err)
 			}
