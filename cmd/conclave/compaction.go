@@ -28,7 +28,7 @@ func runCompaction(c *cli.Context) error {
 	}
 	rev, err := strconv.ParseInt(c.Args().First(), 10, 64)
 	if err != nil {
-		return err
+		return fmt.Errorf("revision %q: write a whole number, such as 42", c.Args().First())
 	}
 	var opts []clientv3.CompactOption
 	if c.Bool("physical") {

@@ -153,7 +153,7 @@ func TestMembers_sameBytesAsEtcdctl(t *testing.T) {
 		"member remove", "member remove zz", "member remove 1 2", "member remove 1",
 		"member update", "member update zz --peer-urls=http://a:1", "member update 1", "member update 1 --peer-urls=http://a:1",
 		"member promote", "member promote zz", "member promote 1",
-		"move-leader", "move-leader zz", "move-leader 1 2", "move-leader 1",
+		"move-leader", "move-leader 1 2", "move-leader 1",
 		"member list --consistency s",
 	)
 	for _, line := range lines {

@@ -163,9 +163,9 @@ func changes() []step {
 		"get a --count-only -w fields", "get --prefix a --limit 1 -w json", "get --order=DESCEND --sort-by=MODIFY --from-key a",
 		"get a --order SIDEWAYS", "get a --sort-by SIZE", "get a --consistency q", "get a --consistency s", "get a --rev 2 -w json",
 		"get a --rev 9999", "get a --min-mod-rev 1 --max-mod-rev 5", "get a --prefix --from-key", "get a b --prefix",
-		"get a --keys-only --count-only", "get", "get --stream --prefix a", "get a -w toml", "get a --hex=true",
+		"get a --keys-only --count-only", "get", "get --stream --prefix a", "get a --hex=true",
 		"del b c --range", "del a b --prefix", "del a --prefix --from-key", "del", "put", "put a b --lease zz", "put a b --lease 77",
-		"put a --ignore-value b", "put none --ignore-value", "put a b --ignore-lease", "compaction", "compaction ten", "compaction 999",
+		"put a --ignore-value b", "put none --ignore-value", "put a b --ignore-lease", "compaction", "compaction 999",
 		"compaction 3", "compaction 3", "compact 4 --physical", "get a --rev 2", "txn extra", "alarm list extra", "get --cert /none a",
 	} {
 		add("", words(line)...)
@@ -214,6 +214,26 @@ func TestQueries_sameBytesAsEtcdctl(t *testing.T) {
 		"endpoint status --command-timeout 300ms", "endpoint status --command-timeout 300ms -w json", "member list --command-timeout 300ms",
 	} {
 		sameAnswer(t, etcdctl, dead, line)
+	}
+}
+
+// Where etcdctl does not say what to write instead, conclave does, and the exit
+// codes are the same.
+func TestMistakes_sameCodesAsEtcdctl(t *testing.T) {
+	endpoint, dead := startEtcd(t, ""), "127.0.0.1:"+freePort(t)
+	etcdctl := realTool(t, "etcdctl")
+	for _, m := range []struct{ endpoint, line string }{
+		{endpoint, "get a -w toml"}, {endpoint, "compaction ten"}, {endpoint, "move-leader zz"},
+		{endpoint, "get a --command-timeout 5"}, {endpoint, "get a --limit many"},
+		{endpoint, "snapshot save"}, {endpoint, "snapshot save x.db --cert none --key none"}, {endpoint, "snapshot save none/x.db"},
+		{"a:1,b:1", "snapshot save none/x.db"}, {dead, "snapshot save none/x.db --command-timeout 300ms"},
+		{dead, "snapshot save none/x.db --user root:pw --dial-timeout 300ms"},
+	} {
+		want := call(t, etcdctl, m.endpoint, "", words(m.line)...)
+		got := call(t, "conclave", m.endpoint, "", words(m.line)...)
+		if got.stdout != want.stdout || got.code != want.code || want.code == 0 {
+			t.Errorf("%s at %s\nconclave: %+v\netcdctl:  %+v", m.line, m.endpoint, got, want)
+		}
 	}
 }
 

@@ -23,7 +23,7 @@ func runMoveLeader(c *cli.Context) error {
 	}
 	target, err := strconv.ParseUint(c.Args().First(), 16, 64)
 	if err != nil {
-		return withCode(exitBadArgs, err)
+		return failf(exitBadArgs, "member ID %q: write it in hexadecimal, as conclave member list shows it", c.Args().First())
 	}
 	s, err := newSession(c)
 	if err != nil {

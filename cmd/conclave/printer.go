@@ -52,7 +52,7 @@ func newPrinter(format string, hex bool, out, errOut io.Writer) (printer, error)
 	case "table":
 		return &tablePrinter{unsupported{"table"}, out}, nil
 	}
-	return nil, failf(exitBadFeature, "unsupported output format")
+	return nil, failf(exitBadFeature, "unsupported output format: --write-out %q: write fields, json, protobuf, simple or table", format)
 }
 
 // unsupported refuses everything; a format that shows only some things
