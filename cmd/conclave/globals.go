@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -46,8 +47,15 @@ func globalFlags() []cli.Flag {
 var clientPrefixes = []string{"CONCLAVE_", "ETCDCTL_"}
 
 // exemptVariables have the prefix of a flag's variable but are none: the API
-// switch of old etcdctl and the arguments of watch.
-var exemptVariables = []string{"ETCDCTL_API", "ETCDCTL_WATCH_KEY", "ETCDCTL_WATCH_RANGE_END"}
+// switch of old etcdctl, the arguments of watch and what lock tells its command.
+var exemptVariables = []string{
+	"ETCDCTL_API", "ETCDCTL_WATCH_KEY", "ETCDCTL_WATCH_RANGE_END",
+	"CONCLAVE_WATCH_KEY", "CONCLAVE_WATCH_RANGE_END", "CONCLAVE_FENCING_TOKEN",
+}
+
+// serviceVariable is what Kubernetes sets in every container for a service,
+// which may well be called conclave.
+var serviceVariable = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$`)
 
 // variable is the environment variable of a flag.
 func variable(prefix, flag string) string {
@@ -91,11 +99,18 @@ func applyEnv(c *cli.Context) error {
 	return nil
 }
 
+// warnUnknownVariables names variables that look like a global flag's but are
+// none. Those of the server's flags may be set for a server beside it.
 func warnUnknownVariables(c *cli.Context, known []string) {
 	for _, kv := range os.Environ() {
 		key, _, _ := strings.Cut(kv, "=")
-		if strings.HasPrefix(key, "ETCDCTL_") && !slices.Contains(known, key) {
+		if slices.ContainsFunc(clientPrefixes, func(p string) bool { return strings.HasPrefix(key, p) }) &&
+			!slices.Contains(known, key) && !isServerVariable(key) && !serviceVariable.MatchString(key) {
 			fmt.Fprintf(c.App.ErrWriter, "Warning: unrecognized environment variable %s%s\n", key, didYouMean(key, "", known))
 		}
 	}
+}
+
+func isServerVariable(key string) bool {
+	return slices.ContainsFunc(allServerFlags(), func(flag string) bool { return key == variable("CONCLAVE_", flag) })
 }
