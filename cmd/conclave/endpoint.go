@@ -27,6 +27,13 @@ func endpointCommand() *cli.Command {
 				Flags:  []cli.Flag{cluster},
 				Action: runEndpointStatus,
 			},
+			{
+				Name:        "hashkv",
+				Usage:       "Prints the KV history hash for each endpoint in --endpoints",
+				Description: "With --write-out simple, each line is: endpoint, hash, hash revision.",
+				Flags:       []cli.Flag{cluster, &cli.Int64Flag{Name: "rev", Usage: "maximum revision to hash (default: latest revision)"}},
+				Action:      runEndpointHashKV,
+			},
 		},
 	}
 }

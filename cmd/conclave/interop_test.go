@@ -200,18 +200,18 @@ func TestQueries_sameBytesAsEtcdctl(t *testing.T) {
 	var lines []string
 	for _, f := range formats {
 		for _, hex := range []string{"", " --hex"} {
-			for _, q := range []string{"member list", "endpoint status", "endpoint status --cluster", "endpoint --cluster health", "endpoint health", "alarm list"} {
+			for _, q := range []string{"member list", "endpoint status", "endpoint status --cluster", "endpoint --cluster health", "endpoint health", "endpoint hashkv", "endpoint hashkv --rev 1 --cluster", "alarm list"} {
 				lines = append(lines, fmt.Sprintf("%s -w %s%s", q, f, hex))
 			}
 		}
 	}
-	lines = append(lines, "member list --consistency s")
+	lines = append(lines, "member list --consistency s", "endpoint hashkv --rev 99")
 	for _, line := range lines {
 		sameAnswer(t, etcdctl, endpoint, line)
 	}
 	for _, line := range []string{
 		"get a --command-timeout 300ms", "endpoint health --command-timeout 300ms", "endpoint health --command-timeout=300ms -w json",
-		"endpoint status --command-timeout 300ms", "endpoint status --command-timeout 300ms -w json", "member list --command-timeout 300ms",
+		"endpoint hashkv --command-timeout 300ms", "endpoint hashkv --command-timeout 300ms -w json", "endpoint status --command-timeout 300ms", "endpoint status --command-timeout 300ms -w json", "member list --command-timeout 300ms",
 	} {
 		sameAnswer(t, etcdctl, dead, line)
 	}

@@ -33,6 +33,7 @@ type printer interface {
 	downgrade(action string, r *clientv3.DowngradeResponse) error
 	endpointHealth([]endpointHealth) error
 	endpointStatus([]endpointStatus) error
+	endpointHashKV([]endpointHashKV) error
 	raftReports([]raftAnswer) error
 	snapshotStatus(snapshotStatus) error
 	auth(m authMessage, text string) error // text is the default format's
@@ -74,6 +75,7 @@ func (u unsupported) memberAdd(*clientv3.MemberAddResponse) error   { return u.r
 func (u unsupported) alarm(*clientv3.AlarmResponse) error           { return u.refuse() }
 func (u unsupported) endpointHealth([]endpointHealth) error         { return u.refuse() }
 func (u unsupported) endpointStatus([]endpointStatus) error         { return u.refuse() }
+func (u unsupported) endpointHashKV([]endpointHashKV) error         { return u.refuse() }
 func (u unsupported) raftReports([]raftAnswer) error                { return u.refuse() }
 
 func (u unsupported) leaseGrant(*clientv3.LeaseGrantResponse) error { return u.refuse() }
@@ -115,6 +117,7 @@ func memberRows(r *clientv3.MemberListResponse) [][]string {
 var (
 	memberHeader = []string{"ID", "Status", "Name", "Peer Addrs", "Client Addrs", "Is Learner"}
 	healthHeader = []string{"endpoint", "health", "took", "error"}
+	hashKVHeader = []string{"endpoint", "hash", "hash revision"}
 	statusHeader = []string{
 		"endpoint", "ID", "version", "storage version", "db size", "in use", "percentage not in use", "quota",
 		"is leader", "is learner", "raft term", "raft index", "raft applied index", "errors",
@@ -148,6 +151,14 @@ func statusRows(list []endpointStatus) [][]string {
 			r.GetDowngradeInfo().GetTargetVersion(),
 			fmt.Sprint(r.GetDowngradeInfo().GetEnabled()),
 		})
+	}
+	return rows
+}
+
+func hashKVRows(list []endpointHashKV) [][]string {
+	rows := make([][]string, 0, len(list))
+	for _, h := range list {
+		rows = append(rows, []string{h.Endpoint, fmt.Sprint(h.HashKV.Hash), fmt.Sprint(h.HashKV.HashRevision)})
 	}
 	return rows
 }

@@ -156,3 +156,14 @@ func (p *fieldsPrinter) endpointStatus(list []endpointStatus) error {
 	}
 	return nil
 }
+
+func (p *fieldsPrinter) endpointHashKV(list []endpointHashKV) error {
+	for _, h := range list {
+		p.header(h.HashKV.Header)
+		p.text("Endpoint", h.Endpoint)
+		p.field("Hash", h.HashKV.Hash)
+		p.field("HashRevision", h.HashKV.HashRevision)
+		fmt.Fprintln(p.out)
+	}
+	return nil
+}

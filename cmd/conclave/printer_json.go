@@ -41,6 +41,10 @@ func (p *jsonPrinter) endpointStatus(l []endpointStatus) error {
 	return p.write(l)
 }
 
+func (p *jsonPrinter) endpointHashKV(l []endpointHashKV) error {
+	return p.write(l)
+}
+
 // jsonTxn and jsonOp name the kinds of responses as the JSON gateway does;
 // the Go types alone would show the generated oneof wrappers.
 type jsonTxn struct {

@@ -130,6 +130,10 @@ func (p *simplePrinter) endpointStatus(list []endpointStatus) error {
 	return p.rows(statusRows(list))
 }
 
+func (p *simplePrinter) endpointHashKV(list []endpointHashKV) error {
+	return p.rows(hashKVRows(list))
+}
+
 func (p *simplePrinter) endpointHealth(list []endpointHealth) error {
 	for _, h := range list {
 		if h.Error == "" {

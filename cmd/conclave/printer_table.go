@@ -28,6 +28,10 @@ func (p *tablePrinter) endpointStatus(list []endpointStatus) error {
 	return writeTable(p.out, statusHeader, statusRows(list))
 }
 
+func (p *tablePrinter) endpointHashKV(list []endpointHashKV) error {
+	return writeTable(p.out, hashKVHeader, hashKVRows(list))
+}
+
 // writeTable draws rows under a header: headings in upper case and centred,
 // cells to the right, one space of padding on both sides.
 func writeTable(w io.Writer, header []string, rows [][]string) error {
