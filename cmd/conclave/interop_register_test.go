@@ -61,10 +61,14 @@ func TestRegister_keyGoneOrTaken(t *testing.T) {
 	r.says("registered under lease ")
 	call(t, etcdctl, endpoint, "", "del", "/s/a")
 	await(t, func() bool { return value() == "addr\n" })
-	await(t, func() bool { return strings.Contains(r.stderr.String(), "Warning: the registration of /s/a was lost (lease ") })
+	await(t, func() bool {
+		return strings.Contains(r.stderr.String(), "Warning: the registration of /s/a was lost (lease ")
+	})
 	call(t, etcdctl, endpoint, "", "put", "/s/a", "other")
 	await(t, func() bool { return strings.Contains(r.stderr.String(), "was taken over (lease ") })
-	await(t, func() bool { return strings.Contains(r.stderr.String(), `cannot register /s/a yet: "/s/a" is there already`) })
+	await(t, func() bool {
+		return strings.Contains(r.stderr.String(), `cannot register /s/a yet: "/s/a" is there already`)
+	})
 	if got := value(); got != "other\n" {
 		t.Errorf("somebody else's is now %q", got)
 	}
