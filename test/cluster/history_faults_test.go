@@ -73,7 +73,7 @@ func (h *history) install() {
 		follower := (h.leader() + 1 + h.rng.IntN(2)) % 3
 		h.sys.cutOff(follower)
 		h.writers.avoid.Store(int64(follower))
-		h.writers.more(500)
+		h.writers.more(2000) // of which one entry of the log may hold several
 		h.sys.rejoin(follower)
 		h.serves(follower)
 		h.writers.avoid.Store(nobody)
