@@ -203,7 +203,7 @@ func TestHub_keysPushOutNoRanges(t *testing.T) {
 	limits := hubLimits{streamBytes, streamEvents, inboxBytes, hubBytes, defaultReplay}
 	limits.replay.revisions = 10
 	f := newHubFixture(t, limits)
-	const keys = archiveChapters + 1
+	const keys = 2 * archiveChapters
 	for i := range keys {
 		f.put(fmt.Sprint("k", i), "")
 	}
