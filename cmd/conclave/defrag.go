@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"time"
 
 	"github.com/urfave/cli/v2"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 func defragCommand() *cli.Command {
@@ -24,11 +26,7 @@ func runDefrag(c *cli.Context) error {
 	if c.NArg() > 0 {
 		return failf(exitBadArgs, "defrag takes no arguments; give --endpoints")
 	}
-	s, err := newSession(c)
-	if err != nil {
-		return err
-	}
-	targets, err := s.targets()
+	s, targets, err := newVisit(c)
 	if err != nil {
 		return err
 	}
@@ -51,13 +49,8 @@ func runDefrag(c *cli.Context) error {
 }
 
 func (s *session) defragment(endpoint string) error {
-	client, err := s.connectTo([]string{endpoint})
-	if err != nil {
+	return s.at(endpoint, func(ctx context.Context, client *clientv3.Client) error {
+		_, err := client.Defragment(ctx, endpoint)
 		return err
-	}
-	defer client.Close() //nolint:errcheck // nothing more is asked of it
-	ctx, cancel := s.timeout()
-	defer cancel()
-	_, err = client.Defragment(ctx, endpoint)
-	return err
+	})
 }

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/urfave/cli/v2"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 func endpointCommand() *cli.Command {
@@ -60,4 +62,46 @@ func (s *session) targets() ([]string, error) {
 		out = append(out, m.ClientURLs...)
 	}
 	return out, nil
+}
+
+// newVisit is a session with the endpoints to visit.
+func newVisit(c *cli.Context) (s *session, targets []string, err error) {
+	if s, err = newSession(c); err != nil {
+		return nil, nil, err
+	}
+	targets, err = s.targets()
+	return s, targets, err
+}
+
+// at calls do with a client of one endpoint, and with a context that ends after
+// --command-timeout.
+func (s *session) at(endpoint string, do func(context.Context, *clientv3.Client) error) error {
+	client, err := s.connectTo([]string{endpoint})
+	if err != nil {
+		return err
+	}
+	defer client.Close() //nolint:errcheck // nothing more is asked of it
+	ctx, cancel := s.timeout()
+	defer cancel()
+	return do(ctx, client)
+}
+
+// askEach asks endpoints one after the other, and gives take their answers. Those
+// that have none are named on the error stream with what was asked for; the error
+// is the last one's.
+func askEach[T any](s *session, targets []string, what string, ask func(context.Context, *clientv3.Client, string) (T, error), take func(endpoint string, answer T)) (failed error) {
+	for _, ep := range targets {
+		err := s.at(ep, func(ctx context.Context, client *clientv3.Client) error {
+			answer, err := ask(ctx, client, ep)
+			if err == nil {
+				take(ep, answer)
+			}
+			return err
+		})
+		if err != nil {
+			failed = err
+			fmt.Fprintf(s.c.App.ErrWriter, "Failed to get the %s of endpoint %s (%v)\n", what, ep, err)
+		}
+	}
+	return failed
 }

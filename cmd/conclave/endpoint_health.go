@@ -23,11 +23,7 @@ type endpointHealth struct {
 // runEndpointHealth asks all endpoints at the same time, one goroutine each,
 // and waits for all of them.
 func runEndpointHealth(c *cli.Context) error {
-	s, err := newSession(c)
-	if err != nil {
-		return err
-	}
-	targets, err := s.targets()
+	s, targets, err := newVisit(c)
 	if err != nil {
 		return err
 	}

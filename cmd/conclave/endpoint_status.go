@@ -1,7 +1,7 @@
 package main
 
 import (
-	"fmt"
+	"context"
 
 	"github.com/urfave/cli/v2"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -17,41 +17,21 @@ type endpointStatus struct {
 // runEndpointStatus asks the endpoints one after the other. Those that do not
 // answer are named on the error stream and make the exit code 1.
 func runEndpointStatus(c *cli.Context) error {
-	s, err := newSession(c)
-	if err != nil {
-		return err
-	}
-	targets, err := s.targets()
+	s, targets, err := newVisit(c)
 	if err != nil {
 		return err
 	}
 	var list []endpointStatus
-	failed := false
-	for _, ep := range targets {
-		resp, err := s.status(ep)
-		if err != nil {
-			failed = true
-			fmt.Fprintf(c.App.ErrWriter, "Failed to get the status of endpoint %s (%v)\n", ep, err)
-			continue
-		}
+	failed := askEach(s, targets, "status", func(ctx context.Context, client *clientv3.Client, ep string) (*clientv3.StatusResponse, error) {
+		return client.Status(ctx, ep)
+	}, func(ep string, resp *clientv3.StatusResponse) {
 		list = append(list, endpointStatus{Endpoint: ep, Status: resp})
-	}
+	})
 	if err := s.print.endpointStatus(list); err != nil {
 		return err
 	}
-	if failed {
+	if failed != nil {
 		return errSilent
 	}
 	return nil
-}
-
-func (s *session) status(endpoint string) (*clientv3.StatusResponse, error) {
-	client, err := s.connectTo([]string{endpoint})
-	if err != nil {
-		return nil, err
-	}
-	defer client.Close() //nolint:errcheck // nothing more is asked of it
-	ctx, cancel := s.timeout()
-	defer cancel()
-	return client.Status(ctx, endpoint)
 }
