@@ -28,12 +28,27 @@ type running struct {
 type lockedBuffer struct {
 	mu   sync.Mutex
 	data bytes.Buffer
+	more chan struct{} // closed by the next write, if somebody waits for it
 }
 
 func (b *lockedBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.more != nil {
+		close(b.more)
+		b.more = nil
+	}
 	return b.data.Write(p)
+}
+
+// written is closed when there is more than now.
+func (b *lockedBuffer) written() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.more == nil {
+		b.more = make(chan struct{})
+	}
+	return b.more
 }
 
 func (b *lockedBuffer) String() string {
@@ -67,10 +82,17 @@ func startCall(t *testing.T, program, endpoint string, env []string, args ...str
 // says waits until the program has printed text.
 func (r *running) says(text string) {
 	r.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for limit := time.After(30 * time.Second); ; {
+		written := r.stdout.written()
 		if strings.Contains(r.stdout.String(), text) {
 			return
 		}
+		select {
+		case <-written:
+			continue
+		case <-limit:
+		}
+		break
 	}
 	r.t.Fatalf("%q never said %q: %q, %q", r.cmd.Args, text, r.stdout.String(), r.stderr.String())
 }
@@ -189,10 +211,20 @@ func TestWatchInteractive_sameBytesAsEtcdctl(t *testing.T) {
 				t.Fatal(err)
 			}
 			r.says("\n4\n"[:2])
-			for deadline := time.Now().Add(30 * time.Second); !strings.Contains(r.stdout.String(), "progress notify: ") && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-				// A server answers only when all watches have caught up.
-				_, _ = io.WriteString(r.stdin, lines[1])
-			}
+			asking := make(chan struct{})
+			go func() {
+				defer close(asking)
+				// A server answers only when all watches have caught up: so it is asked
+				// until the answer came and nobody reads any more.
+				for again := time.NewTicker(50 * time.Millisecond); ; <-again.C {
+					if _, err := io.WriteString(r.stdin, lines[1]); err != nil {
+						return
+					}
+				}
+			}()
+			r.says("progress notify: ")
+			_ = r.stdin.Close()
+			<-asking
 			_ = r.stdin.Close()
 			got[i] = r.end(0)
 			got[i].stdout, _, _ = strings.Cut(got[i].stdout, "progress notify: 8\n")
